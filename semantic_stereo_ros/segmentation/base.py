@@ -1,0 +1,45 @@
+"""What a segmentation backend is. One file in backends/ holds a frozen dataclass `Config` and a class `Backend`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from semantic_stereo_ros.options import option
+from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage, whatever the backend."""
+
+    backend: str = option(
+        "geometric", "segmentation backend: the name of a file in segmentation/backends", dynamic=False
+    )
+
+
+class SegmentationBackend(Protocol):
+    """One instance serves one stream. `disparity` is handed over when `needs_disparity`, and may be None otherwise."""
+
+    stateful: bool
+    needs_disparity: bool
+    accepts_prompts: bool
+    max_batch: int
+
+    def __init__(self, config: Any) -> None: ...
+
+    def load(self) -> None:
+        """Load weights and import heavy libraries. Raises MissingDependencyError or InputFileError."""
+        ...
+
+    def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:
+        """Segment one frame."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """Forget what earlier frames left (a stamp jump, another size or rig)."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; the instance is not used again."""
+        ...

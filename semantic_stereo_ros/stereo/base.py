@@ -1,0 +1,41 @@
+"""What a stereo backend is. One file in backends/ holds a frozen dataclass `Config` and a class `Backend`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from semantic_stereo_ros.options import option
+from semantic_stereo_ros.types import Disparity, StereoFrame
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage, whatever the backend."""
+
+    backend: str = option("sgbm", "stereo backend: the name of a file in stereo/backends", dynamic=False)
+
+
+class StereoBackend(Protocol):
+    """One instance serves one stream. `Backend(config)` is cheap; `load()` allocates; frames follow; `close()` frees."""
+
+    stateful: bool
+    max_batch: int
+
+    def __init__(self, config: Any) -> None: ...
+
+    def load(self) -> None:
+        """Load weights and import heavy libraries. Raises MissingDependencyError or InputFileError."""
+        ...
+
+    def __call__(self, frame: StereoFrame) -> Disparity:
+        """Match one pair."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """Forget what earlier frames left (a stamp jump, another size or rig)."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; the instance is not used again."""
+        ...
