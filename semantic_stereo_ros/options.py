@@ -84,9 +84,7 @@ def option(
     dynamic: bool = True,
 ) -> Any:
     """A dataclass field that carries everything the outside may know of a parameter."""
-    metadata = dict(
-        description=description, unit=unit, minimum=minimum, maximum=maximum, choices=choices, dynamic=dynamic
-    )
+    metadata = dict(description=description, unit=unit, minimum=minimum, maximum=maximum, choices=choices, dynamic=dynamic)
     return dataclasses.field(default=default, metadata=metadata)
 
 

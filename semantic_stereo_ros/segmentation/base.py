@@ -13,9 +13,7 @@ from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 class Config:
     """Options of the stage, whatever the backend."""
 
-    backend: str = option(
-        "geometric", "segmentation backend: the name of a file in segmentation/backends", dynamic=False
-    )
+    backend: str = option("geometric", "segmentation backend: the name of a file in segmentation/backends", dynamic=False)
 
 
 class SegmentationBackend(Protocol):
