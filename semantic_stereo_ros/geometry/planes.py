@@ -1,0 +1,63 @@
+"""Planes seen by a rectified stereo pair. In disparity space a plane is linear: d + doffs = a*u + b*v + c.
+
+With X = Z * ray, Z = bf / (d + doffs) and n . X + offset = 0 this gives (a fx, b fy, a cx + b cy + c) = -bf / offset * n:
+fitting needs no 3D points, and the noise along d is what the matcher reports (Labayrade et al., v-disparity, IV 2002).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from semantic_stereo_ros.types import GroundPlane, StereoRig
+
+
+def plane_from_coefficients(abc: np.ndarray, rig: StereoRig) -> tuple[np.ndarray, float]:
+    """(normal (3,) of unit length, offset_m > 0) of d + doffs = a*u + b*v + c: the camera lies on the side the normal points to."""
+    a, b, c = (float(x) for x in abc)
+    vector = np.array([a * rig.fx, b * rig.fy, a * rig.cx + b * rig.cy + c])
+    length = float(np.linalg.norm(vector))
+    if not length > 0:
+        raise ValueError("the coefficients (0, 0, 0) are no plane")
+    return -vector / length, rig.bf / length
+
+
+def coefficients_of_plane(plane: GroundPlane, rig: StereoRig) -> np.ndarray:
+    """(3,) float64 (a, b, c) with d + doffs = a*u + b*v + c on the plane, px."""
+    x, y, z = -plane.normal * (rig.bf / plane.offset_m)
+    a, b = x / rig.fx, y / rig.fy
+    return np.array([a, b, z - a * rig.cx - b * rig.cy])
+
+
+def plane_disparity(abc: np.ndarray, rig: StereoRig, stride: int = 1) -> np.ndarray:
+    """(ceil(H/stride), ceil(W/stride)) float32: d + doffs of the plane at every stride-th pixel, px; <= 0 beyond its horizon."""
+    width, height = rig.size_wh
+    columns = np.float32(abc[0]) * np.arange(0, width, stride, dtype=np.float32)
+    rows = np.float32(abc[1]) * np.arange(0, height, stride, dtype=np.float32) + np.float32(abc[2])
+    return rows[:, None] + columns[None, :]
+
+
+def hypotheses(u: np.ndarray, v: np.ndarray, d: np.ndarray, triples: np.ndarray) -> np.ndarray:
+    """(M, 3) coefficients of the planes through each of the (M, 3) index triples; NaN rows for collinear pixels."""
+    u, v, d = (x[triples].astype(np.float64) for x in (u, v, d))
+    u1, u2, v1, v2 = u[:, 1] - u[:, 0], u[:, 2] - u[:, 0], v[:, 1] - v[:, 0], v[:, 2] - v[:, 0]
+    d1, d2 = d[:, 1] - d[:, 0], d[:, 2] - d[:, 0]
+    determinant = u1 * v2 - u2 * v1
+    determinant[np.abs(determinant) < 1.0] = np.nan
+    a = (d1 * v2 - d2 * v1) / determinant
+    b = (u1 * d2 - u2 * d1) / determinant
+    return np.stack([a, b, d[:, 0] - a * u[:, 0] - b * v[:, 0]], axis=1)
+
+
+def refine(abc: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, tolerance_px: np.ndarray, rounds: int = 4) -> np.ndarray:
+    """Iterated weighted least squares from a start `abc`: Tukey's biweight at `tolerance_px`, noise proportional to it."""
+    design = np.stack([u, v, np.ones_like(u)], axis=1).astype(np.float64)
+    scale = np.array([max(float(u.max()), 1.0), max(float(v.max()), 1.0), 1.0])
+    design /= scale
+    for _ in range(rounds):
+        residual = (d - design @ (abc * scale)) / tolerance_px
+        weight = np.square(np.clip(1 - residual * residual, 0, 1)) / np.square(tolerance_px)
+        normal = design.T @ (design * weight[:, None])
+        if np.linalg.cond(normal) > 1e10:
+            break
+        abc = np.linalg.solve(normal, design.T @ (weight * d)) / scale
+    return abc
