@@ -34,7 +34,9 @@ def plane(
     """
     depth_m = check_positive("the plane's depth (m)", depth_m)
     rig = rig or default_rig(size_wh, doffs_px=doffs_px)
-    texture = Texture((0.15, 0.16, 0.18), (0.85, 0.82, 0.78), grain_m=1.5 * depth_m / rig.fx, offset_m=(0.37 * seed, 0.11 * seed))
+    texture = Texture(
+        (0.15, 0.16, 0.18), (0.85, 0.82, 0.78), contrast=1.8, grain_m=1.5 * depth_m / rig.fx, offset_m=(0.37 * seed, 0.11 * seed)
+    )
     camera = CameraPath(position_m=(0.0, 0.0, 0.0), pitch=0.0)
     normal = np.array([tilt_x, tilt_y, -1.0])
     pose_camera = np.eye(4)

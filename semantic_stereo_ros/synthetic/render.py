@@ -92,7 +92,7 @@ def _window(item: PlacedBody, x: np.ndarray, y: np.ndarray) -> tuple[slice, slic
     return _span(inside.any(axis=1)), _span(inside.any(axis=0))
 
 
-def _span(flags: np.ndarray) -> slice:
+def _span(flags) -> slice:
     hits = np.flatnonzero(flags)
     return slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0)
 

@@ -152,7 +152,7 @@ def _pyramid() -> tuple[np.ndarray, np.ndarray, int]:
     for octave in range(7):
         cells = _TILE >> octave
         coarse = rng.standard_normal((cells, cells))
-        tile += _enlarge_periodic(coarse, octave) * 1.25**octave
+        tile += _enlarge_periodic(coarse, octave) * 1.12**octave
     tile = np.clip(tile / (5.0 * tile.std()), -0.5, 0.5)
     levels = [tile]
     while levels[-1].shape[0] > 4:
