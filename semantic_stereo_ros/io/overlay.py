@@ -1,0 +1,208 @@
+"""Pictures for people: instances with their distances, and disparity in colour."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from semantic_stereo_ros.geometry.points import project
+from semantic_stereo_ros.types import ObjectState, OrientedBox, Scene, SceneObject, Segmentation, as_rgb8
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PREDICTED = (ObjectState.OCCLUDED, ObjectState.LOST)
+Rect = tuple[int, int, int, int]
+
+
+def id_color(object_id: int) -> tuple[int, int, int]:
+    """RGB of an object id: the same in every frame, and far apart for neighbouring ids (golden-ratio hues)."""
+    hue = (object_id * 0.6180339887498949) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 if object_id % 2 else 0.6, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_disparity(disparity_px: np.ndarray, min_px: float | None = None, max_px: float | None = None) -> np.ndarray:
+    """(H, W) float px, NaN unknown -> (H, W, 3) uint8 RGB: near is red, far is blue (turbo), unknown is black.
+
+    The range is the 1st to the 99th percentile of what is known when it is not given.
+    """
+    known = np.isfinite(disparity_px)
+    if not known.any():
+        return np.zeros((*disparity_px.shape, 3), np.uint8)
+    low, high = np.percentile(disparity_px[known], (1, 99)) if min_px is None or max_px is None else (min_px, max_px)
+    low, high = (low if min_px is None else min_px), (high if max_px is None else max_px)
+    scaled = np.clip((np.where(known, disparity_px, low) - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+    colored = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    colored[~known] = 0
+    return colored
+
+
+def draw_segmentation(image: np.ndarray, segmentation: Segmentation, ids: dict[int, int] | None = None) -> np.ndarray:
+    """(H, W) or (H, W, 3) image -> (H, W, 3) uint8 RGB with the object layer's masks and contours.
+
+    ids: label -> object id for colours that are stable over frames; the label itself by default.
+    """
+    labels = segmentation.labels
+    palette = np.zeros((int(labels.max(initial=0)) + 1, 3), np.uint8)
+    for label in range(1, len(palette)):
+        palette[label] = id_color(ids.get(label, label) if ids else label)
+    canvas = as_rgb8(image).copy()
+    inside = labels > 0
+    colors = palette[labels]
+    canvas[inside] = (0.6 * canvas[inside] + 0.4 * colors[inside]).astype(np.uint8)
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge = cv2.dilate(edge.astype(np.uint8), np.ones((2, 2), np.uint8)).astype(bool)
+    canvas[edge & inside] = colors[edge & inside]
+    return canvas
+
+
+def draw_scene(scene: Scene, background: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: the left image with every object's mask, id, class, distance and sigma.
+
+    A predicted object (OCCLUDED, LOST) is a dashed box; 'UNMEASURED' says that the distance is unknown. Labels lie inside the
+    image and do not cover each other while there is room; nearer objects choose their place first.
+    """
+    ids = {item.label: item.object_id for item in scene.objects if item.label is not None}
+    canvas = draw_segmentation(scene.frame.left if background is None else background, scene.segmentation, ids)
+    height, width = canvas.shape[:2]
+    scale = min(max(width / 1600.0, 0.38), 1.2)
+    thickness = 2 if scale > 0.75 else 1
+    boxes = {item.object_id: object_rect(item, scene) for item in scene.objects}
+    for item in scene.objects:
+        rect = boxes[item.object_id]
+        if rect is not None and item.state in _PREDICTED:
+            _dashed_rect(canvas, rect, id_color(item.object_id), thickness)
+        elif rect is not None and item.state == ObjectState.UNMEASURED:
+            cv2.rectangle(canvas, rect[:2], (rect[2] - 1, rect[3] - 1), id_color(item.object_id), 1)
+    taken: list[Rect] = []
+    for item in sorted(scene.objects, key=lambda o: o.distance_m if math.isfinite(o.distance_m) else math.inf):
+        rect = boxes[item.object_id]
+        if rect is not None:
+            _draw_label(canvas, label_lines(item), rect, taken, id_color(item.object_id), scale, thickness)
+    if not scene.objects:
+        text = scene.status.name.replace("_", " ").lower() + (f": {scene.reason}" if scene.reason else "")
+        _draw_label(canvas, [text], (0, 0, width, height), taken, (255, 255, 255), scale, thickness)
+    return canvas
+
+
+def label_lines(item: SceneObject) -> list[str]:
+    """'#3 car', then '12.40 +-0.31 m' and the state where it is not VISIBLE."""
+    lines = [f"#{item.object_id} {item.class_name}"]
+    if math.isfinite(item.distance_m):
+        digits = 2 if item.distance_m < 100 else 1
+        text = f"{item.distance_m:.{digits}f}"
+        if math.isfinite(item.distance_sigma_m):
+            text += f" +-{item.distance_sigma_m:.{digits}f}"
+        lines.append(f"{text} m")
+    else:
+        lines.append("distance unknown")
+    if item.state in _PREDICTED:
+        lines.append(f"{item.state.name.lower()} (predicted)")
+    return lines
+
+
+def object_rect(item: SceneObject, scene: Scene) -> Rect | None:
+    """The object's box in the image, clipped: of its mask, else its predicted 3D box projected; None outside the view."""
+    height, width = scene.frame.shape
+    if item.measurement is not None:
+        return _clipped(item.measurement.box_xyxy, width, height)
+    if item.box is not None:
+        corners = project(box_corners(item.box), scene.frame.rig)
+        if np.isfinite(corners).all():
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            return _clipped((int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1), width, height)
+    pixel = project(np.asarray(item.position_m, np.float64)[None], scene.frame.rig)[0]
+    if not np.isfinite(pixel).all():
+        return None
+    half = max(6, round(0.25 * scene.frame.rig.fx / float(item.position_m[2])))
+    u, v = int(np.clip(pixel[0], -1e6, 1e6)), int(np.clip(pixel[1], -1e6, 1e6))
+    return _clipped((u - half, v - half, u + half, v + half), width, height)
+
+
+def box_corners(box: OrientedBox) -> np.ndarray:
+    """(8, 3) corners of an oriented box, camera frame, m; quaternion to matrix as in Hamilton's convention (x, y, z, w)."""
+    x, y, z, w = np.asarray(box.orientation_xyzw, np.float64) / np.linalg.norm(box.orientation_xyzw)
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    signs = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
+    return box.center_m + (signs * box.size_m) @ rotation.T
+
+
+def _clipped(box: Sequence[int], width: int, height: int) -> Rect | None:
+    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
+
+
+def _dashed_rect(canvas: np.ndarray, rect: Rect, color: tuple[int, int, int], thickness: int, dash: int = 6) -> None:
+    x0, y0, x1, y1 = rect[0], rect[1], rect[2] - 1, rect[3] - 1
+    for x in range(x0, x1 + 1, 2 * dash):
+        end = min(x + dash, x1)
+        cv2.line(canvas, (x, y0), (end, y0), color, thickness)
+        cv2.line(canvas, (x, y1), (end, y1), color, thickness)
+    for y in range(y0, y1 + 1, 2 * dash):
+        end = min(y + dash, y1)
+        cv2.line(canvas, (x0, y), (x0, end), color, thickness)
+        cv2.line(canvas, (x1, y), (x1, end), color, thickness)
+
+
+def _draw_label(canvas: np.ndarray, lines: list[str], box: Rect, taken: list[Rect], color, scale: float, thickness: int) -> None:
+    """Text on a dark plate with a stripe of the object's colour; the plate's place is added to `taken`."""
+    sizes = [cv2.getTextSize(line, _FONT, scale, thickness)[0] for line in lines]
+    pad = max(2, round(5 * scale))
+    line_height = max(size[1] for size in sizes) + 2 * pad
+    size_wh = (max(size[0] for size in sizes) + 3 * pad, line_height * len(lines))
+    rect = place_label(size_wh, box, taken, (canvas.shape[1], canvas.shape[0]))
+    taken.append(rect)
+    plate = canvas[rect[1] : rect[3], rect[0] : rect[2]]
+    plate[:] = (plate * 0.25).astype(np.uint8)
+    cv2.rectangle(canvas, (rect[0], rect[1]), (rect[0] + max(1, pad // 2), rect[3] - 1), color, -1)
+    for i, (line, size) in enumerate(zip(lines, sizes)):
+        origin = (rect[0] + 2 * pad, rect[1] + line_height * i + pad + size[1])
+        cv2.putText(canvas, line, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+def place_label(size_wh: tuple[int, int], box: Rect, taken: Sequence[Rect], image_wh: tuple[int, int]) -> Rect:
+    """Where a plate goes: above, inside the top, the middle, below, right or left of the box, then the nearest free place on a grid.
+
+    Always inside the image (when it fits it at all); the least covered place when none is free.
+    """
+    width, height = min(size_wh[0], image_wh[0]), min(size_wh[1], image_wh[1])
+    x0, y0, x1, y1 = box
+    anchors = [(x0, y0 - height), (x0, y0), ((x0 + x1 - width) // 2, (y0 + y1 - height) // 2), (x0, y1), (x1, y0), (x0 - width, y0)]
+    places = [_shifted(anchor, width, height, image_wh) for anchor in anchors]
+    best = min(places, key=lambda place: _covered(place, taken))
+    if _covered(best, taken) == 0:
+        return best
+    grid = [
+        _shifted((x, y), width, height, image_wh)
+        for y in range(0, max(image_wh[1] - height, 0) + 1, max(height // 2, 4))
+        for x in range(0, max(image_wh[0] - width, 0) + 1, max(width // 4, 4))
+    ]
+    free = [place for place in grid if _covered(place, taken) == 0]
+    center = ((x0 + x1) / 2, (y0 + y1) / 2)
+    if free:
+        return min(free, key=lambda p: math.hypot((p[0] + p[2]) / 2 - center[0], (p[1] + p[3]) / 2 - center[1]))
+    return best
+
+
+def _shifted(corner: tuple[int, int], width: int, height: int, image_wh: tuple[int, int]) -> Rect:
+    x = min(max(corner[0], 0), image_wh[0] - width)
+    y = min(max(corner[1], 0), image_wh[1] - height)
+    return (x, y, x + width, y + height)
+
+
+def _covered(rect: Rect, others: Sequence[Rect]) -> int:
+    total = 0
+    for other in others:
+        total += max(0, min(rect[2], other[2]) - max(rect[0], other[0])) * max(0, min(rect[3], other[3]) - max(rect[1], other[1]))
+    return total
