@@ -10,7 +10,6 @@ from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, GroundPlane, StereoRig
 
-_GRID_COLUMNS = 80
 _HYPOTHESES = 240
 
 
@@ -41,7 +40,7 @@ def estimate_ground(disparity: Disparity, config: GroundConfig | None = None, pr
     the plane of an earlier frame, enters as one more hypothesis: a good one steadies the choice, a wrong one loses.
     """
     config = config or GroundConfig()
-    samples = _sample(disparity, config)
+    samples = _select(planes.sample_grid(disparity), disparity.rig, config)
     candidates = np.flatnonzero(samples.faces_up)
     rig = disparity.rig
     if candidates.size < 12:
@@ -77,29 +76,13 @@ def height_of_points(points_m: np.ndarray, ground: GroundPlane) -> np.ndarray:
     return points_m @ ground.normal.astype(points_m.dtype) + points_m.dtype.type(ground.offset_m)
 
 
-def _sample(disparity: Disparity, config: GroundConfig) -> _Samples:
-    rig = disparity.rig
-    height, width = rig.shape
-    step = max(2, width // _GRID_COLUMNS)
-    reach = max(2, step // 2)
-    rows, columns = np.arange(reach, height - reach, step), np.arange(reach, width - reach, step)
-    doffs = np.float32(rig.doffs_px)
-
-    def pick(image: np.ndarray, dv: int = 0, du: int = 0) -> np.ndarray:
-        return image[np.ix_(rows + dv, columns + du)]
-
-    d = pick(disparity.disparity_px) + doffs
-    with np.errstate(invalid="ignore"):
-        known = d > 0
-        down = (pick(disparity.disparity_px, reach) - pick(disparity.disparity_px, -reach)) / (2 * reach)
-        right = (pick(disparity.disparity_px, 0, reach) - pick(disparity.disparity_px, 0, -reach)) / (2 * reach)
-    v, u = (x.astype(np.float64) for x in np.meshgrid(rows, columns, indexing="ij"))
-    local = np.stack([right, down, d - right * u - down * v], axis=-1).astype(np.float64)
+def _select(grid: planes.SampleGrid, rig: StereoRig, config: GroundConfig) -> _Samples:
+    known = np.isfinite(grid.d) & np.isfinite(grid.tolerance)
+    local = np.stack([grid.slope_u, grid.slope_v, grid.d - grid.slope_u * grid.u - grid.slope_v * grid.v], axis=-1)
     # One pixel of noise over the reach tilts the local normal much: the plane's own check is the strict one.
     lenient = GroundConfig(min(config.max_pitch_deg + 20, 85), min(config.max_roll_deg + 25, 85), 0.0)
     faces_up = known & np.isfinite(local).all(axis=-1) & _is_level(local, rig, lenient)
-    tolerance = np.maximum(2.0 * pick(disparity.sigma_px), 0.5) + 0.01 * d
-    return _Samples(*(x[known].astype(np.float64) for x in (u, v, d, tolerance)), faces_up[known])
+    return _Samples(*(x[known] for x in (grid.u, grid.v, grid.d, grid.tolerance)), faces_up[known])
 
 
 def _is_level(abc: np.ndarray, rig: StereoRig, config: GroundConfig) -> np.ndarray:

@@ -6,9 +6,46 @@ fitting needs no 3D points, and the noise along d is what the matcher reports (L
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from semantic_stereo_ros.types import GroundPlane, StereoRig
+from semantic_stereo_ros.types import Disparity, GroundPlane, StereoRig
+
+_GRID_COLUMNS = 80
+
+
+@dataclass(frozen=True, eq=False)
+class SampleGrid:
+    """A sparse grid of the pixels of a disparity map. Each (rows, columns) float64: u, v px; d + doffs px, NaN where unknown; how far
+    from a plane an inlier may lie, px; and the local slopes of d along u and v, NaN where unknown."""
+
+    u: np.ndarray
+    v: np.ndarray
+    d: np.ndarray
+    tolerance: np.ndarray
+    slope_u: np.ndarray
+    slope_v: np.ndarray
+
+
+def sample_grid(disparity: Disparity) -> SampleGrid:
+    """About 80 columns of samples; the tolerance is two sigmas, at least half a pixel, plus 1 % of d for surfaces that are not quite flat."""
+    height, width = disparity.rig.shape
+    step = max(2, width // _GRID_COLUMNS)
+    reach = max(1, min(step // 2, (height - 1) // 2))
+    rows, columns = np.arange(reach, height - reach, step), np.arange(reach, width - reach, step)
+
+    def pick(image: np.ndarray, dv: int = 0, du: int = 0) -> np.ndarray:
+        return image[np.ix_(rows + dv, columns + du)].astype(np.float64)
+
+    d = pick(disparity.disparity_px) + disparity.rig.doffs_px
+    with np.errstate(invalid="ignore"):
+        d[~(d > 0)] = np.nan
+    slope_v = (pick(disparity.disparity_px, reach) - pick(disparity.disparity_px, -reach)) / (2 * reach)
+    slope_u = (pick(disparity.disparity_px, 0, reach) - pick(disparity.disparity_px, 0, -reach)) / (2 * reach)
+    v, u = np.meshgrid(rows.astype(np.float64), columns.astype(np.float64), indexing="ij")
+    tolerance = np.maximum(2.0 * pick(disparity.sigma_px), 0.5) + 0.01 * d
+    return SampleGrid(u, v, d, tolerance, slope_u, slope_v)
 
 
 def plane_from_coefficients(abc: np.ndarray, rig: StereoRig) -> tuple[np.ndarray, float]:

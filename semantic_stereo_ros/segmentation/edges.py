@@ -7,19 +7,22 @@ import numpy as np
 
 from semantic_stereo_ros.types import StereoRig
 
-# A surface seen so obliquely that Z grows by this many times the lateral step is still one surface (about 82 degrees).
-_STEEPEST_SURFACE = 7.0
+# A surface seen so obliquely that Z grows by this many times the lateral step is still one surface (76 degrees).
+_STEEPEST_SURFACE = 4.0
+# Neighbours share most of their matching error: the sigma of their difference is this share of one pixel's.
+_SIGMA_OF_DIFFERENCE = 0.6
 
 
-def fill_small_gaps(disparity_px: np.ndarray, reach_px: float) -> np.ndarray:
-    """(h, w) float32 with each NaN within `reach_px` of a known pixel set to the nearest known value; others stay NaN."""
-    unknown = np.isnan(disparity_px).astype(np.uint8)
-    if not unknown.any() or unknown.all():
-        return disparity_px
+def fill_from_nearest(known: np.ndarray, *images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """((h, w) float32 distance to the nearest known pixel, images with every unknown pixel set to the value of that pixel)."""
+    unknown = np.logical_not(known).astype(np.uint8)
+    if known.all() or not known.any():
+        return np.where(known, np.float32(0), np.float32(np.inf)), list(images)
     distance, nearest = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    values = np.empty(int(nearest.max()) + 1, np.float32)
-    values[nearest[unknown == 0]] = disparity_px[unknown == 0]
-    return np.where(distance <= reach_px, values[nearest], np.float32(np.nan))
+    source = np.empty(int(nearest.max()) + 1, np.int64)
+    source[nearest[known]] = np.flatnonzero(known)
+    index = source[nearest]
+    return distance, [image.ravel()[index] for image in images]
 
 
 def allowed_step_px(d: np.ndarray, sigma_px: np.ndarray, rig: StereoRig, pitch_px: float, strength: float, min_gap_m: float) -> np.ndarray:
@@ -30,7 +33,7 @@ def allowed_step_px(d: np.ndarray, sigma_px: np.ndarray, rig: StereoRig, pitch_p
     """
     gap = np.float32(min_gap_m / rig.bf) * d * d
     slope = np.float32(_STEEPEST_SURFACE * pitch_px / rig.fx) * d
-    return np.float32(strength) * sigma_px + gap + slope
+    return np.float32(strength * _SIGMA_OF_DIFFERENCE) * sigma_px + gap + slope
 
 
 def links(d: np.ndarray, allowed_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

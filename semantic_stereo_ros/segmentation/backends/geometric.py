@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
+from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation import edges
+from semantic_stereo_ros.segmentation import edges, pieces, regions
+from semantic_stereo_ros.segmentation.background import background_planes
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
 _WORK_PIXELS = 110_000
@@ -73,51 +75,50 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     d = disparity.disparity_px[::stride, ::stride] + np.float32(rig.doffs_px)
     sigma = disparity.sigma_px[::stride, ::stride]
     with np.errstate(invalid="ignore"):
-        d = np.where(d > 0, d, np.float32(np.nan))
-        d, sigma = edges.fill_small_gaps(d, 3.0), edges.fill_small_gaps(np.where(d > 0, sigma, np.float32(np.nan)), 3.0)
-        candidate = d > rig.bf / config.max_range_m
-        if ground is not None:
-            height = _heights(d, ground, disparity, stride)
-            noise = np.float32(ground.offset_m) * sigma / d
-            candidate &= height > np.maximum(0.04, 2.0 * noise)
-        else:
-            height = None
+        known = (d > 0) & (sigma >= 0)
+    if not known.any():
+        return np.zeros(d.shape, np.uint16)
+    distance, (d, sigma) = edges.fill_from_nearest(known, d, sigma)
     allowed = edges.allowed_step_px(d, sigma, rig, stride, config.edge_strength, config.min_gap_m)
-    right, down = edges.links(d, allowed)
-    count, labels = edges.linked_components(candidate, right, down)
-    return _keep_objects(labels, count, d, height, disparity, config, stride)
-
-
-def _heights(d: np.ndarray, ground: GroundPlane, disparity: Disparity, stride: int) -> np.ndarray:
-    from semantic_stereo_ros.geometry.planes import coefficients_of_plane, plane_disparity
-
-    on_ground = plane_disparity(coefficients_of_plane(ground, disparity.rig), disparity.rig, stride)
-    return np.float32(ground.offset_m) * (1 - on_ground / d)
-
-
-def _keep_objects(labels, count, d, height, disparity, config, stride) -> np.ndarray:
-    rig = disparity.rig
-    pixels = np.bincount(labels.ravel(), minlength=count + 1)
-    big = np.flatnonzero(pixels * stride * stride >= config.min_pixels)
-    big = big[big > 0]
-    keep = np.zeros(count + 1, np.uint16)
+    near = (distance <= 3.0) & (d > rig.bf / config.max_range_m)
+    tolerance = np.float32(config.edge_strength) * sigma
+    for abc in background_planes(planes.sample_grid(disparity), rig, ground):
+        near &= np.abs(d - planes.plane_disparity(abc, rig, stride)) > tolerance
     x_over_z, y_over_z = ray_tables(rig)
-    next_label = 1
-    order = np.argsort(labels.ravel(), kind="stable")
-    starts = np.concatenate([[0], np.cumsum(pixels)])
-    for label in big:
-        where = order[starts[label] : starts[label + 1]]
-        rows, columns = np.divmod(where, labels.shape[1])
-        z = rig.bf / d.ravel()[where]
-        x, y = z * x_over_z[columns * stride], z * y_over_z[rows * stride]
-        size = [float(np.subtract(*np.percentile(c, (95, 5)))) for c in (x, y, z)]
-        if max(size) > config.max_size_m:
-            continue
-        if height is not None and np.percentile(height.ravel()[where], 95) < config.min_height_m:
-            continue
-        keep[label] = next_label
-        next_label += 1
-    return keep[labels]
+    z = rig.bf / d
+    y = z * y_over_z[::stride, None]
+    if ground is None:
+        height, core = -y, near
+    else:
+        on_ground = planes.plane_disparity(planes.coefficients_of_plane(ground, rig), rig, stride)
+        height = np.float32(ground.offset_m) * (1 - on_ground / d)
+        core = near & (height > 0.6 * config.min_height_m) & (d - on_ground > tolerance)
+    count, labels, d_inside = pieces.cut_into_pieces(core, d, 0.7 * allowed)
+    count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
+    count, labels = pieces.bridge_pieces(labels, count, d, allowed, d.shape[1] // 6)
+    measured = regions.describe(labels, count, config.min_pixels // (stride * stride), (z * x_over_z[::stride], y, z), height, d, allowed)
+    keep = (measured.pixels * stride * stride >= config.min_pixels) & (measured.size_m.max(axis=1) <= config.max_size_m)
+    keep &= measured.front_share >= 0.3
+    if ground is not None:
+        keep &= measured.high_m >= config.min_height_m
+    keep[0] = False
+    renumber = np.zeros(count + 1, np.uint16)
+    renumber[keep] = np.arange(1, np.count_nonzero(keep) + 1)
+    labels = renumber[labels]
+    if ground is not None:
+        reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * stride)) * d
+        labels = _grow_to_contact(labels, near & (labels == 0) & (height > 0.015), d, allowed, reach)
+    return labels
+
+
+def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed: np.ndarray, reach_px: np.ndarray) -> np.ndarray:
+    """Give the pixels just above the ground to the object straight above them, where the depth goes on; `reach_px` rows at most."""
+    rows = np.arange(labels.shape[0], dtype=np.int32)[:, None]
+    last = np.maximum.accumulate(np.where(labels > 0, rows, -1), axis=0)
+    above = np.maximum(last, 0)
+    joined = band & (last >= 0) & (rows - last <= reach_px)
+    joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
+    return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
 
 
 def _to_full_size(labels: np.ndarray, disparity: Disparity, stride: int) -> np.ndarray:

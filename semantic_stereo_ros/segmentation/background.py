@@ -1,0 +1,81 @@
+"""Walls, and a floor seen from straight above: large planes with nothing behind them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from semantic_stereo_ros.geometry import planes
+from semantic_stereo_ros.types import GroundPlane, StereoRig
+
+_HYPOTHESES = 160
+_MOST_PLANES = 4
+_SMALLEST_SHARE = 0.04
+_MOST_BEHIND = 0.03
+_LARGEST_LEAN = 0.2
+
+
+def background_planes(grid: planes.SampleGrid, rig: StereoRig, ground: GroundPlane | None) -> list[np.ndarray]:
+    """Coefficients (a, b, c) of d + doffs of the planes that bound the view, largest first; the ground itself is not among them.
+
+    A face of an object is a plane as well, but the scene goes on behind it; behind a wall there is nothing but false matches.
+    With a ground, the planes must stand upright on it; without one, any plane will do.
+    """
+    known = np.isfinite(grid.d) & np.isfinite(grid.tolerance)
+    everything = int(np.count_nonzero(known))
+    free = known.copy()
+    u, v, d, tolerance = (x[known] for x in (grid.u, grid.v, grid.d, grid.tolerance))
+    if ground is not None:
+        abc = planes.coefficients_of_plane(ground, rig)
+        with np.errstate(invalid="ignore"):
+            free &= np.abs(grid.d - (abc[0] * grid.u + abc[1] * grid.v + abc[2])) > grid.tolerance
+    found: list[np.ndarray] = []
+    rng = np.random.default_rng(0)
+    for _ in range(_MOST_PLANES):
+        if np.count_nonzero(free) < max(20, _SMALLEST_SHARE * everything):
+            break
+        tried = _local_hypotheses(grid, free, rng)
+        tried = tried[_is_upright(tried, rig, ground)]
+        if not len(tried):
+            break
+        score = _score(tried, u, v, d, tolerance, free[known])
+        best = planes.refine(tried[int(np.argmax(score))], grid.u[free], grid.v[free], grid.d[free], grid.tolerance[free])
+        residual = grid.d - (best[0] * grid.u + best[1] * grid.v + best[2])
+        with np.errstate(invalid="ignore"):
+            inlier = free & (np.abs(residual) < grid.tolerance)
+            behind = np.count_nonzero(known & (residual < -3 * grid.tolerance))
+        count = np.count_nonzero(inlier)
+        if count < _SMALLEST_SHARE * everything or behind > _MOST_BEHIND * everything or not _is_upright(best[None], rig, ground)[0]:
+            break
+        found.append(best)
+        free &= ~inlier
+    return found
+
+
+def _local_hypotheses(grid: planes.SampleGrid, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Planes through three samples that are neighbours at a reach of an eighth of the image: mostly of one surface."""
+    rows, columns = grid.d.shape
+    first = rng.choice(np.flatnonzero(free), _HYPOTHESES)
+    row, column = np.divmod(first, columns)
+    triples = [first]
+    for _ in range(2):
+        other_row = np.clip(row + rng.integers(-rows // 6, rows // 6 + 1, _HYPOTHESES), 0, rows - 1)
+        other_column = np.clip(column + rng.integers(-columns // 8, columns // 8 + 1, _HYPOTHESES), 0, columns - 1)
+        triples.append(other_row * columns + other_column)
+    index = np.stack(triples, axis=1)
+    index = index[free.ravel()[index].all(axis=1)]
+    tried = planes.hypotheses(grid.u.ravel(), grid.v.ravel(), grid.d.ravel(), index)
+    return tried[np.isfinite(tried).all(axis=1)]
+
+
+def _is_upright(tried: np.ndarray, rig: StereoRig, ground: GroundPlane | None) -> np.ndarray:
+    if ground is None:
+        return np.ones(len(tried), bool)
+    a, b, c = tried.T
+    normals = np.stack([a * rig.fx, b * rig.fy, a * rig.cx + b * rig.cy + c], axis=1)
+    return np.abs(normals @ ground.normal) < _LARGEST_LEAN * np.linalg.norm(normals, axis=1)
+
+
+def _score(tried: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, tolerance: np.ndarray, free: np.ndarray) -> np.ndarray:
+    residual = ((d - (tried[:, :2] @ np.stack([u, v]) + tried[:, 2:])) / tolerance).astype(np.float32)
+    inliers = np.clip(1 - residual * residual, 0, 1) @ free.astype(np.float32)
+    return inliers - 3 * np.count_nonzero(residual < -3, axis=1)

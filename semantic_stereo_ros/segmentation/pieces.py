@@ -1,0 +1,159 @@
+"""From pixels to surfaces: safe pieces first, cut wherever the depth is not smooth, then joined where their common border says so.
+
+A few wrong pixels or a ramp that the matcher drew across a step are enough to leak from one object into the next when pixels are
+joined one by one. So a piece grows only through pixels whose whole neighbourhood is smooth, and two pieces become one only if the
+depths of their insides agree along most of the border they share.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from semantic_stereo_ros.segmentation import edges
+
+_SMALLEST_INSIDE_PIXELS = 10
+_REACH_PIXELS = 4.0
+_AGREEING_SHARE = 0.5
+_KERNEL = np.ones((3, 3), np.uint8)
+
+
+def cut_into_pieces(core: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """(count, (h, w) int32 labels of the pixels of `core`, (h, w) float32 d of the inside nearest to each pixel).
+
+    d: d + doffs, px, known everywhere; allowed: largest step within one surface, px. Thin things without an inside (a pole two pixels
+    wide) become pieces of their own.
+    """
+    smooth = core & (cv2.dilate(d, _KERNEL) - cv2.erode(d, _KERNEL) < allowed)
+    right, down = edges.links(d, allowed)
+    count, inside = edges.linked_components(smooth, right, down)
+    large = np.bincount(inside.ravel(), minlength=count + 1) >= _SMALLEST_INSIDE_PIXELS
+    large[0] = False
+    inside = (np.cumsum(large) * large).astype(np.int32)[inside]
+    count = int(np.count_nonzero(large))
+    if not count:
+        count, labels = edges.linked_components(core, right, down)
+        return count, labels, d
+    distance, (label_there, d_there) = edges.fill_from_nearest(inside > 0, inside, d)
+    joins = core & (distance <= _REACH_PIXELS) & (np.abs(d - d_there) < allowed)
+    labels = np.where(joins, label_there, 0)
+    rest = core & ~joins
+    thin, thin_labels = edges.linked_components(rest, right, down)
+    labels = np.where(rest, thin_labels + count, labels).astype(np.int32)
+    return count + thin, labels, np.where(joins, d_there, d)
+
+
+def join_pieces(labels: np.ndarray, count: int, d_inside: np.ndarray, allowed: np.ndarray) -> tuple[int, np.ndarray]:
+    """(count, labels) after joining the pieces whose insides agree along most of their common border, strongest bond first."""
+    agreeing, total = _borders(labels, count, d_inside, allowed)
+    return _relabel(_unite(count, agreeing, total), labels)
+
+
+def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, widest_px: int) -> tuple[int, np.ndarray]:
+    """(count, labels) after joining pieces of one surface that something nearer, or an unknown strip, runs across."""
+    votes: dict[tuple[int, int], int] = {}
+    for image, depth, limit in ((labels, d, allowed), (labels.T, d.T, allowed.T)):
+        for pair, number in _votes_across(np.ascontiguousarray(image), np.ascontiguousarray(depth), np.ascontiguousarray(limit), widest_px):
+            votes[pair] = max(votes.get(pair, 0), number)
+    if not votes:
+        return count, labels
+    flat = labels.ravel()
+    rows = np.bincount(
+        np.unique(flat.astype(np.int64) * labels.shape[0] + np.repeat(np.arange(labels.shape[0]), labels.shape[1])) // labels.shape[0],
+        minlength=count + 1,
+    )
+    columns = np.bincount(
+        np.unique(flat.astype(np.int64) * labels.shape[1] + np.tile(np.arange(labels.shape[1]), labels.shape[0])) // labels.shape[1],
+        minlength=count + 1,
+    )
+    extent = np.minimum(rows, columns)
+    parent = np.arange(count + 1)
+    for (a, b), number in sorted(votes.items(), key=lambda item: -item[1]):
+        if number >= max(3, 0.4 * min(extent[a], extent[b])):
+            parent[_root(parent, a)] = _root(parent, b)
+    return _relabel(np.array([_root(parent, i) for i in range(count + 1)]), labels)
+
+
+def _borders(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[dict, dict]:
+    """Per pair of touching pieces: the number of neighbouring pixels across their border that agree, and of all."""
+    codes, agrees = [], []
+    for a, b in (((slice(None), slice(1, None)), (slice(None), slice(None, -1))), ((slice(1, None),), (slice(None, -1),))):
+        places = np.flatnonzero((labels[a] != labels[b]) & (labels[a] > 0) & (labels[b] > 0))
+        first, second = labels[a].ravel()[places].astype(np.int64), labels[b].ravel()[places].astype(np.int64)
+        codes.append(np.minimum(first, second) * (count + 1) + np.maximum(first, second))
+        limit = np.minimum(allowed[a].ravel()[places], allowed[b].ravel()[places])
+        agrees.append(np.abs(d[a].ravel()[places] - d[b].ravel()[places]) < limit)
+    code, agree = np.concatenate(codes), np.concatenate(agrees)
+    pairs, inverse = np.unique(code, return_inverse=True)
+    numbers = np.bincount(inverse, minlength=len(pairs))
+    good = np.bincount(inverse, weights=agree, minlength=len(pairs))
+    keys = [(int(p) // (count + 1), int(p) % (count + 1)) for p in pairs]
+    return dict(zip(keys, good)), dict(zip(keys, numbers.astype(float)))
+
+
+def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
+    """Root of each piece. A joined piece inherits the borders of both, so that one leak cannot chain many pieces."""
+    parent = np.arange(count + 1)
+    neighbours: dict[int, dict[int, list[float]]] = {}
+    for (a, b), number in total.items():
+        bond = [agreeing[a, b], number]
+        neighbours.setdefault(a, {})[b] = bond
+        neighbours.setdefault(b, {})[a] = bond
+    waiting = sorted(((bond[0] / bond[1], a, b) for a, others in neighbours.items() for b, bond in others.items() if a < b), reverse=True)
+    while waiting:
+        share, a, b = waiting.pop(0)
+        if share < _AGREEING_SHARE:
+            break
+        if b not in neighbours.get(a, {}):
+            continue
+        bond = neighbours[a][b]
+        if bond[0] / bond[1] < _AGREEING_SHARE:
+            continue
+        parent[b] = a
+        for other, its in neighbours.pop(b).items():
+            del neighbours[other][b]
+            if other == a:
+                continue
+            merged = neighbours[a].get(other, [0.0, 0.0])
+            merged = [merged[0] + its[0], merged[1] + its[1]]
+            neighbours[a][other] = neighbours[other][a] = merged
+            waiting.append((merged[0] / merged[1], min(a, other), max(a, other)))
+        waiting.sort(reverse=True)
+    return np.array([_root(parent, i) for i in range(count + 1)])
+
+
+def _root(parent: np.ndarray, label: int) -> int:
+    while parent[label] != label:
+        label = int(parent[label])
+    return label
+
+
+def _relabel(roots: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarray]:
+    kept, renumbered = np.unique(roots, return_inverse=True)
+    return len(kept) - 1, renumbered.astype(np.int32)[labels]
+
+
+def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest_px: int) -> list[tuple[tuple[int, int], int]]:
+    """Per pair of pieces: in how many rows a run of the one is followed by a run of the other at the same depth, something nearer between."""
+    height, width = labels.shape
+    flat = labels.ravel()
+    change = np.flatnonzero(np.diff(flat)) + 1
+    change = np.union1d(change, np.arange(width, height * width, width))
+    starts = np.concatenate([[0], change])
+    ends = np.concatenate([change, [height * width]]) - 1
+    n = len(starts)
+    if n < 3:
+        return []
+    left, middle, right = np.arange(n - 2), np.arange(1, n - 1), np.arange(2, n)
+    d = d.ravel()
+    fits = (starts[left] // width == starts[right] // width) & (flat[starts[left]] > 0) & (flat[starts[right]] > 0)
+    fits &= (flat[starts[left]] != flat[starts[right]]) & (ends[middle] - starts[middle] < widest_px)
+    left, middle, right = left[fits], middle[fits], right[fits]
+    inner = (starts[middle] + ends[middle]) // 2
+    d_left, d_right = d[np.maximum(ends[left] - 1, starts[left])], d[np.minimum(starts[right] + 1, ends[right])]
+    limit = allowed.ravel()[ends[left]]
+    fits = (np.abs(d_left - d_right) < limit) & (d[inner] > np.maximum(d_left, d_right) + limit)
+    first, second = flat[starts[left[fits]]].astype(np.int64), flat[starts[right[fits]]].astype(np.int64)
+    base = int(flat.max()) + 1
+    codes, numbers = np.unique(np.minimum(first, second) * base + np.maximum(first, second), return_counts=True)
+    return [((int(c) // base, int(c) % base), int(k)) for c, k in zip(codes, numbers)]
