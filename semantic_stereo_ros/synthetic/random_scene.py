@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.synthetic.scene import Body, CameraPath, SceneModel, Sway, facing, place
 from semantic_stereo_ros.synthetic.sensor import SyntheticMiscalibration, SyntheticSensor
 from semantic_stereo_ros.synthetic.sequence import SyntheticSequence
@@ -11,6 +12,7 @@ from semantic_stereo_ros.synthetic.texture import Texture
 from semantic_stereo_ros.types import StereoRig
 
 _CAMERA_SWAY_M = 0.25
+_MOST_OBJECTS = 500
 
 
 def default_rig(size_wh: tuple[int, int] = (640, 480), baseline_m: float = 0.2, doffs_px: float = 0.0) -> StereoRig:
@@ -38,11 +40,17 @@ def random_sequence(
     dtype: type = np.uint8,
     miscalibration: SyntheticMiscalibration | None = None,
     antialias: bool = True,
+    shadows: bool = False,
 ) -> SyntheticSequence:
     """A random scene with `objects` objects (6 to 12 when None) at 1.5 to 10 m; the same `seed` gives the same frames.
 
-    rig: overrides size_wh and doffs_px. moving_share: chance of an object to move. The rest: see SyntheticSensor.
+    rig: overrides size_wh and doffs_px. moving_share: chance of an object to move. antialias: silhouettes mix both sides. shadows: the
+    lamp's, hard. The rest: see SyntheticSensor and SyntheticMiscalibration. Raises ConfigError for frames < 1 or objects outside 0..500.
     """
+    if frames < 1:
+        raise ConfigError(f"a sequence needs at least one frame, got frames={frames}")
+    if objects is not None and not 0 <= objects <= _MOST_OBJECTS:
+        raise ConfigError(f"a random scene holds 0 to {_MOST_OBJECTS} objects, got objects={objects}")
     rng = np.random.default_rng([seed, 7])
     rig = rig or default_rig(size_wh, doffs_px=doffs_px)
     count = int(rng.integers(6, 13)) if objects is None else objects
@@ -52,7 +60,7 @@ def random_sequence(
     bodies = [*_room(rng, far_m), *_objects(rng, count, min(far_m - 1.0, 10.0), half_view, moving_share)]
     light = (float(rng.uniform(-0.8, -0.1)), float(rng.uniform(-0.6, 0.6)), 0.9)
     return SyntheticSequence(
-        model=SceneModel(tuple(bodies), camera, light),
+        model=SceneModel(tuple(bodies), camera, light, shadows=shadows),
         rig=rig,
         frames=frames,
         fps=fps,
@@ -108,10 +116,10 @@ def _objects(rng: np.random.Generator, count: int, far_m: float, half_view: floa
         shrink = 0.985 ** max(0, attempts - 4 * count)
         forward = float(1.5 + (far_m - 1.5) * rng.uniform() ** 1.3)
         left = float(forward * half_view * rng.uniform(-0.9, 0.9))
-        name, shape, size = _size(rng, min(1.0, 0.45 + 0.12 * forward) * shrink)
-        reach = float(rng.uniform(0.3, 0.8)) if rng.uniform() < moving_share else 0.0
+        name, shape, size = _size(rng, min(1.0, 0.45 + 0.12 * forward), shrink)
+        reach = shrink * float(rng.uniform(0.3, 0.8)) if rng.uniform() < moving_share else 0.0
         radius = 0.5 * float(np.hypot(size[0], size[1])) + reach
-        clear = all(np.hypot(forward - f, left - s) > radius + r + 0.1 for f, s, r in taken)
+        clear = all(np.hypot(forward - f, left - s) > radius + r + 0.1 * shrink for f, s, r in taken)
         if not clear or forward - radius < 1.1 or forward + radius > far_m + 0.5 or abs(left) + radius > 3.9:
             continue
         taken.append((forward, left, radius))
@@ -126,7 +134,9 @@ def _objects(rng: np.random.Generator, count: int, far_m: float, half_view: floa
     return bodies
 
 
-def _size(rng: np.random.Generator, scale: float) -> tuple[str, str, tuple[float, float, float]]:
+def _size(rng: np.random.Generator, scale: float, shrink: float) -> tuple[str, str, tuple[float, float, float]]:
+    """(name, shape, size): `scale` grows with the distance and leaves poles alone, `shrink` makes room in a crowd."""
+    scale *= shrink
     kind = rng.choice(["box", "ball", "cylinder", "pole"], p=[0.5, 0.17, 0.18, 0.15])
     if kind == "box":
         sides = rng.uniform((0.3, 0.3, 0.3), (0.9, 0.9, 1.5)) * scale
@@ -135,13 +145,13 @@ def _size(rng: np.random.Generator, scale: float) -> tuple[str, str, tuple[float
         diameter = float(rng.uniform(0.35, 0.8) * scale)
         return "ball", "sphere", (diameter, diameter, diameter)
     thin = kind == "pole"
-    diameter = float(rng.uniform(0.08, 0.16) if thin else rng.uniform(0.3, 0.6) * scale)
+    diameter = float(rng.uniform(0.08, 0.16) * shrink if thin else rng.uniform(0.3, 0.6) * scale)
     height = float(rng.uniform(1.2, 2.2) if thin else rng.uniform(0.4, 1.4) * scale)
     return str(kind), "cylinder", (diameter, diameter, height)
 
 
 def random_texture(rng: np.random.Generator) -> Texture:
-    """A coloured texture for an object: mostly noise of differing contrast, sometimes checks, stripes or bricks."""
+    """A coloured texture for an object: noise of differing contrast (one in eight nearly bare), sometimes checks, stripes or bricks."""
     base = 0.2 + 0.6 * rng.uniform(0.0, 1.0, 3)
     spread = rng.uniform(0.15, 0.35) * np.array([1.0, 1.0, 1.0])
     dark, bright = np.clip(base - spread, 0.03, 1.0), np.clip(base + spread, 0.0, 0.97)
@@ -151,7 +161,7 @@ def random_texture(rng: np.random.Generator) -> Texture:
         color_a=(float(dark[0]), float(dark[1]), float(dark[2])),
         color_b=(float(bright[0]), float(bright[1]), float(bright[2])),
         pattern=pattern,
-        contrast=float(rng.uniform(0.35, 1.0)),
+        contrast=float(rng.uniform(0.12, 0.3) if rng.uniform() < 0.12 else rng.uniform(0.35, 1.0)),
         pattern_contrast=float(rng.uniform(0.25, 0.5)),
         grain_m=float(rng.uniform(0.003, 0.007)),
         pattern_m=float(rng.uniform(0.06, 0.15)),

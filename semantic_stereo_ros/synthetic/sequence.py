@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from semantic_stereo_ros.geometry.depth import depth_to_disparity
+from semantic_stereo_ros.geometry.depth import depth_to_disparity, disparity_to_depth
 from semantic_stereo_ros.synthetic.render import cast, place_bodies, render
 from semantic_stereo_ros.synthetic.scene import SceneModel
 from semantic_stereo_ros.synthetic.sensor import SyntheticMiscalibration, SyntheticSensor
@@ -36,6 +36,11 @@ class SyntheticFrame:
     @property
     def rig(self) -> StereoRig:
         return self.frame.rig
+
+    @property
+    def depth_m(self) -> np.ndarray:
+        """(H, W) float32 true Z of the left pixels, NaN where nothing is hit."""
+        return disparity_to_depth(self.disparity_px, self.rig)
 
     @property
     def visible_objects(self) -> tuple[TrueObject, ...]:
@@ -110,6 +115,18 @@ class SyntheticSequence:
             instance_ids_right=ids[body_right],
             objects=true_objects(place_bodies(self.model, pose, time_s), depth, instance_ids, rig, self.model.camera.pose, time_s),
         )
+
+    def view(self, index: int, x_over_z: np.ndarray, y_over_z: np.ndarray, right: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """What any other camera at the left or right camera's place sees: (image, (H, W) float32 Z in m along the rectified axis).
+
+        x_over_z, y_over_z: (H, W) rays in the rectified camera's frame, such as cv2.undistortPoints(pixels, K, D, R=R_rectification)
+        gives them: raw images of lenses with distortion, to test rectification with.
+        """
+        pose = self.pose_world_camera(index)
+        pose[:3, 3] += float(right) * self.rig.baseline_m * pose[:3, 0]
+        x, y = np.asarray(x_over_z, np.float64), np.asarray(y_over_z, np.float64)
+        depth, _, color = render(self.model, pose, self.time_s(index), x, y, self.rig.fx, self.antialias)
+        return self.sensor.expose(color, right, (self.seed, index, 2 + int(right))), depth.astype(np.float32)
 
     def _right_rays(self) -> tuple[np.ndarray, np.ndarray]:
         rig = self.rig

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.checks import CalibrationError
+from semantic_stereo_ros.checks import CalibrationError, ConfigError
 from semantic_stereo_ros.synthetic import demo_sequence, plane, random_sequence
 
 SMALL = (160, 120)
@@ -120,3 +120,16 @@ def test_in_the_demo_the_cart_vanishes_behind_the_crate_and_comes_out_again():
     assert sum(o.pixels > 40 for o in first.objects) >= 6
     assert [o.name for o in first.objects if o.moving] == ["cart"]
     assert len(sequence) == 90
+
+
+@pytest.mark.parametrize(("options", "words"), [({"frames": 0}, "at least one frame"), ({"objects": 501}, "0 to 500 objects")])
+def test_impossible_scenes_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        random_sequence(0, **options)
+
+
+def test_a_room_without_objects_and_a_crowd_can_be_made():
+    assert random_sequence(0, size_wh=(64, 48), objects=0)[0].objects == ()
+    crowd = random_sequence(0, size_wh=SMALL, objects=100)[0]
+    assert len(crowd.objects) == 100
+    assert len(crowd.visible_objects) > 50
