@@ -7,6 +7,8 @@ depths of their insides agree along most of the border they share.
 
 from __future__ import annotations
 
+import heapq
+
 import cv2
 import numpy as np
 
@@ -99,15 +101,12 @@ def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
         bond = [agreeing[a, b], number]
         neighbours.setdefault(a, {})[b] = bond
         neighbours.setdefault(b, {})[a] = bond
-    waiting = sorted(((bond[0] / bond[1], a, b) for a, others in neighbours.items() for b, bond in others.items() if a < b), reverse=True)
+    waiting = [(-agreeing[pair] / number, *pair) for pair, number in total.items() if agreeing[pair] >= _AGREEING_SHARE * number]
+    heapq.heapify(waiting)
     while waiting:
-        share, a, b = waiting.pop(0)
-        if share < _AGREEING_SHARE:
-            break
-        if b not in neighbours.get(a, {}):
-            continue
-        bond = neighbours[a][b]
-        if bond[0] / bond[1] < _AGREEING_SHARE:
+        share, a, b = heapq.heappop(waiting)
+        bond = neighbours.get(a, {}).get(b)
+        if bond is None or bond[0] / bond[1] < -share - 1e-9:  # gone, or weaker since: its new strength waits as well
             continue
         parent[b] = a
         for other, its in neighbours.pop(b).items():
@@ -117,8 +116,8 @@ def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
             merged = neighbours[a].get(other, [0.0, 0.0])
             merged = [merged[0] + its[0], merged[1] + its[1]]
             neighbours[a][other] = neighbours[other][a] = merged
-            waiting.append((merged[0] / merged[1], min(a, other), max(a, other)))
-        waiting.sort(reverse=True)
+            if merged[0] >= _AGREEING_SHARE * merged[1]:
+                heapq.heappush(waiting, (-merged[0] / merged[1], min(a, other), max(a, other)))
     return np.array([_root(parent, i) for i in range(count + 1)])
 
 

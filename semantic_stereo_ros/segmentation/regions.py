@@ -55,7 +55,7 @@ def describe(
             first, middle, last = _spread(xyz[axis].ravel()[where], 0.02)
             size[label, axis], center[label, axis] = last - first, middle
         low[label], _, high[label] = _spread(height.ravel()[where], 0.05)
-    front, behind, outline = _outlines(labels, count, d, allowed)
+    front, behind, outline = outlines(labels, count, d, allowed)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return Regions(pixels, size, center, low, high, front, behind, outline, np.bincount(edge, minlength=count + 1))
 
@@ -67,7 +67,7 @@ def _spread(values: np.ndarray, share: float) -> tuple[float, float, float]:
     return float(part[places[0]]), float(part[places[1]]), float(part[places[2]])
 
 
-def _outlines(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def outlines(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     front, behind, outline = (np.zeros(count + 1, np.int64) for _ in range(3))
     for a, b in (((slice(None), slice(1, None)), (slice(None), slice(None, -1))), ((slice(1, None),), (slice(None, -1),))):
         places = np.flatnonzero(labels[a] != labels[b])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
@@ -11,7 +12,7 @@ from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation import edges, pieces, regions
+from semantic_stereo_ros.segmentation import edges, masks, pieces, regions
 from semantic_stereo_ros.segmentation.background import background_planes
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
@@ -66,24 +67,26 @@ class Backend:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
         labels = _segment(disparity, self._ground, config, stride)
-        full = _to_full_size(labels, disparity, stride)
-        return _records(full, config, self._ground)
+        return _records(labels, config, self._ground)
 
 
 def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> np.ndarray:
     rig = disparity.rig
-    d = disparity.disparity_px[::stride, ::stride] + np.float32(rig.doffs_px)
+    d_full = disparity.disparity_px + np.float32(rig.doffs_px)
+    d = d_full[::stride, ::stride]
     sigma = disparity.sigma_px[::stride, ::stride]
     with np.errstate(invalid="ignore"):
         known = (d > 0) & (sigma >= 0)
     if not known.any():
-        return np.zeros(d.shape, np.uint16)
+        return np.zeros(d_full.shape, np.uint16)
     distance, (d, sigma) = edges.fill_from_nearest(known, d, sigma)
     allowed = edges.allowed_step_px(d, sigma, rig, stride, config.edge_strength, config.min_gap_m)
     near = (distance <= 3.0) & (d > rig.bf / config.max_range_m)
     tolerance = np.float32(config.edge_strength) * sigma
     for abc in background_planes(planes.sample_grid(disparity), rig, ground):
-        near &= np.abs(d - planes.plane_disparity(abc, rig, stride)) > tolerance
+        on_plane = np.abs(d - planes.plane_disparity(abc, rig, stride)) < tolerance
+        if not _stands_out(on_plane, d, allowed):
+            near &= ~on_plane
     x_over_z, y_over_z = ray_tables(rig)
     z = rig.bf / d
     y = z * y_over_z[::stride, None]
@@ -108,7 +111,15 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     if ground is not None:
         reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * stride)) * d
         labels = _grow_to_contact(labels, near & (labels == 0) & (height > 0.015), d, allowed, reach)
-    return labels
+    labels = masks.keep_enclosed(labels, known)
+    return masks.to_full_size(labels, d, allowed, d_full, stride)
+
+
+def _stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
+    """True when much of the outline of (h, w) `mask` is nearer than what is beside it: the face of an object, not a wall."""
+    smooth = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    front, _, outline = regions.outlines(smooth.astype(np.int32), 1, d, allowed)
+    return bool(front[1] > 0.3 * max(int(outline[1]), 1))
 
 
 def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed: np.ndarray, reach_px: np.ndarray) -> np.ndarray:
@@ -119,13 +130,6 @@ def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowe
     joined = band & (last >= 0) & (rows - last <= reach_px)
     joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
     return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
-
-
-def _to_full_size(labels: np.ndarray, disparity: Disparity, stride: int) -> np.ndarray:
-    height, width = disparity.rig.shape
-    if stride == 1:
-        return labels
-    return np.ascontiguousarray(np.repeat(np.repeat(labels, stride, 0), stride, 1)[:height, :width])
 
 
 def _records(labels: np.ndarray, config: Config, ground: GroundPlane | None) -> Segmentation:

@@ -1,0 +1,56 @@
+"""Masks that follow the silhouette: gaps in the disparity, and from the working size back to the image's."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def keep_enclosed(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(h, w) labels where an unknown pixel keeps or gets a label only if the known pixels on both of its sides, in its row or in its
+    column, have that label: holes are filled, the strip that only the left camera sees beside an object is not."""
+    enclosed = np.zeros_like(labels)
+    for image, there, out in ((labels, known, enclosed), (labels.T, known.T, enclosed.T)):
+        before, after = _last_known(image, there), _last_known(image[:, ::-1], there[:, ::-1])[:, ::-1]
+        agree = before == after
+        out[agree] = np.maximum(out, before)[agree]
+    return np.where(known, labels, enclosed)
+
+
+def _last_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Label of the nearest known pixel to the left, 0 where there is none."""
+    column = np.arange(labels.shape[1], dtype=np.int32)
+    last = np.maximum.accumulate(np.where(known, column, -1), axis=1)
+    return np.where(last >= 0, np.take_along_axis(labels, np.maximum(last, 0), axis=1), 0)
+
+
+def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full: np.ndarray, stride: int) -> np.ndarray:
+    """(H, W) uint16 from the labels of every stride-th pixel: each known pixel takes the label of the one of its four surrounding samples
+    that its own disparity agrees with.
+
+    labels uint16, d, allowed float32 px: (ceil(H/stride), ceil(W/stride)); d_full (H, W) float32 px, NaN = unknown; all d + doffs.
+    """
+    if stride == 1:
+        return labels
+    height, width = d_full.shape
+    rows, columns = labels.shape
+
+    def enlarge(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (columns * stride, rows * stride), interpolation=cv2.INTER_NEAREST)[:height, :width]
+
+    full = np.ascontiguousarray(enlarge(labels))
+    difference = np.abs(d_full - enlarge(d))
+    with np.errstate(invalid="ignore"):
+        v, u = np.nonzero(difference > 0.5 * enlarge(allowed))
+    here, best = d_full[v, u], difference[v, u]
+    chosen = full[v, u]
+    row, column = v // stride, u // stride
+    for down, right in ((0, 1), (1, 0), (1, 1)):
+        r, c = np.minimum(row + down, rows - 1), np.minimum(column + right, columns - 1)
+        away = np.abs(d[r, c] - here)
+        better = away < best
+        best = np.where(better, away, best)
+        chosen = np.where(better, labels[r, c], chosen)
+    chosen[best > allowed[row, column]] = 0
+    full[v, u] = chosen
+    return full
