@@ -91,13 +91,13 @@ def draw_scene(scene: Scene, background: np.ndarray | None = None) -> np.ndarray
 
 
 def label_lines(item: SceneObject) -> list[str]:
-    """'#3 car', then '12.40 +-0.31 m' and the state where it is not VISIBLE."""
+    """'#3 car', then '12.40 +/-0.31 m' and the state where it is not VISIBLE."""
     lines = [f"#{item.object_id} {item.class_name}"]
     if math.isfinite(item.distance_m):
         digits = 2 if item.distance_m < 100 else 1
         text = f"{item.distance_m:.{digits}f}"
         if math.isfinite(item.distance_sigma_m):
-            text += f" +-{item.distance_sigma_m:.{digits}f}"
+            text += f" +/-{item.distance_sigma_m:.{digits}f}"
         lines.append(f"{text} m")
     else:
         lines.append("distance unknown")

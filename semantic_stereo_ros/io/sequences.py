@@ -1,0 +1,262 @@
+"""Stereo pairs from disk, one frame after the other: one pair of files, two folders, two globs or two videos."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from semantic_stereo_ros.checks import ImageError, InputFileError
+from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
+from semantic_stereo_ros.io.calibration import load_calibration
+from semantic_stereo_ros.io.images import read_bytes, read_image
+from semantic_stereo_ros.types import StereoFrame, StereoRig
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class RawPair:
+    """One pair as stored. left, right: (H, W) or (H, W, 3) RGB uint8 or uint16; stamp_ns; name: of the left file or frame number."""
+
+    left: np.ndarray
+    right: np.ndarray
+    stamp_ns: int
+    name: str
+
+
+class PairSource(Protocol):
+    """What yields raw pairs; iterating again starts again."""
+
+    size_wh: tuple[int, int]
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[RawPair]: ...
+
+
+class FilePairs:
+    """Pairs of image files. Stamps come from the file names when all are long digits (ns, us, ms or s since 1970), else from fps."""
+
+    def __init__(self, left: Sequence[Path], right: Sequence[Path], fps: float) -> None:
+        self.left, self.right = list(left), list(right)
+        self.stamps_ns = stamps_of_names([file.stem for file in self.left]) or [round(i * 1e9 / fps) for i in range(len(self.left))]
+        first = read_image(self.left[0])
+        self.size_wh = (first.shape[1], first.shape[0])
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def __iter__(self) -> Iterator[RawPair]:
+        for left, right, stamp_ns in zip(self.left, self.right, self.stamps_ns):
+            yield RawPair(*alike(read_image(left), read_image(right)), stamp_ns, left.stem)
+
+
+class VideoPairs:
+    """Two videos of the same length. Stamps: frame number / the left video's rate (`fps` wins when given)."""
+
+    def __init__(self, left: Path, right: Path, fps: float | None) -> None:
+        self.left, self.right = left, right
+        captures = [open_video(left), open_video(right)]
+        counts = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures]
+        self.size_wh = (int(captures[0].get(cv2.CAP_PROP_FRAME_WIDTH)), int(captures[0].get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        rate = captures[0].get(cv2.CAP_PROP_FPS)
+        self.fps = fps or (rate if rate > 0 else 30.0)
+        for capture in captures:
+            capture.release()
+        if counts[0] != counts[1]:
+            raise InputFileError(f"the two videos must have one length, got {counts[0]} frames in {left} and {counts[1]} in {right}")
+        self.count = counts[0]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[RawPair]:
+        left, right = open_video(self.left), open_video(self.right)
+        try:
+            for number in range(self.count):
+                read_left, image_left = left.read()
+                read_right, image_right = right.read()
+                if not (read_left and read_right):
+                    # The count in a container's header is an estimate; only a video that ends at once is broken.
+                    if number == 0:
+                        raise InputFileError(f"no frame of {self.right if read_left else self.left} could be decoded")
+                    return
+                pair = alike(_rgb(image_left), _rgb(image_right))
+                yield RawPair(*pair, round(number * 1e9 / self.fps), f"{number:06d}")
+        finally:
+            left.release()
+            right.release()
+
+
+class StereoSequence:
+    """Rectified frames of a source. rig: of the frames; len(); iterating yields (frame, name) and may be repeated.
+
+    A raw calibration is applied on the way. poses: (N, 4, 4) camera to world, or None.
+    """
+
+    def __init__(self, source: PairSource, calibration: StereoRig | StereoCalibration, poses: np.ndarray | None = None, alpha: float = 0.0):
+        self.source = source
+        self.rectifier = Rectifier(calibration, alpha) if isinstance(calibration, StereoCalibration) else None
+        self.rig: StereoRig = self.rectifier.rig if self.rectifier is not None else calibration  # pyright: ignore[reportAttributeAccessIssue]
+        if poses is not None and len(poses) < len(source):
+            raise InputFileError(f"the poses file must hold one pose per frame, got {len(poses)} poses for {len(source)} frames")
+        self.poses = poses
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[tuple[StereoFrame, str]]:
+        for number, pair in enumerate(self.source):
+            left, right = pair.left, pair.right
+            if self.rectifier is not None:
+                left, right = self.rectifier(left, right)
+            pose = self.poses[number] if self.poses is not None else None
+            yield StereoFrame(left, right, self.rig, pair.stamp_ns, pose), pair.name
+
+
+def open_pairs(
+    left: str | Path,
+    right: str | Path,
+    calibration: str | Path | StereoRig | StereoCalibration,
+    *,
+    baseline_m: float | None = None,
+    rectified: bool = False,
+    fps: float | None = None,
+    poses: str | Path | None = None,
+    alpha: float = 0.0,
+) -> StereoSequence:
+    """Open what `left` and `right` name: two image files, two folders, two globs ('left/*.png') or two videos.
+
+    calibration: a file of any known format (see io.calibration) or a loaded one. baseline_m: overrides the file's. rectified: the
+    images are rectified although the calibration describes raw cameras. fps: the rate that stamps are made with (10 for images,
+    the video's own). poses: a KITTI poses file. Folders and globs are paired by sorted name.
+    Raises InputFileError, ImageError or CalibrationError with one sentence.
+    """
+    source = open_source(left, right, fps)
+    if isinstance(calibration, (str, Path)):
+        calibration = load_calibration(
+            calibration, image_size_wh=source.size_wh, baseline_m=baseline_m, rectified=rectified, kitti_cameras=_kitti_cameras(left, right)
+        )
+    return StereoSequence(source, calibration, read_poses(poses) if poses is not None else None, alpha)
+
+
+def open_source(left: str | Path, right: str | Path, fps: float | None = None) -> PairSource:
+    """The raw pairs, without a calibration."""
+    if fps is not None and not fps > 0:
+        raise InputFileError(f"the frame rate must be above zero, got {fps:g}")
+    if _is_video(left) or _is_video(right):
+        if not (_is_video(left) and _is_video(right)):
+            raise InputFileError(f"both inputs must be videos or both images, got {left} and {right}")
+        return VideoPairs(Path(left), Path(right), fps)
+    files_left, files_right = image_files(left), image_files(right)
+    if len(files_left) != len(files_right):
+        raise InputFileError(
+            f"left and right must have one number of images, got {len(files_left)} in {left} and {len(files_right)} in {right}"
+            f"{_first_unpaired(files_left, files_right)}"
+        )
+    return FilePairs(files_left, files_right, fps or 10.0)
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """The images that a file, a folder or a glob names, in natural order of name (frame2 before frame10)."""
+    text = str(path)
+    if Path(text).is_dir():
+        files = [file for file in Path(text).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+        if not files:
+            raise InputFileError(f"the folder {text} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        return sorted(files, key=_natural)
+    if glob.has_magic(text) and not Path(text).exists():
+        files = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute patterns
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise InputFileError(f"no file matches {text}")
+        return sorted(files, key=_natural)
+    if not Path(text).exists():
+        raise InputFileError(f"the image file {text} does not exist: check the path")
+    return [Path(text)]
+
+
+def read_poses(path: str | Path) -> np.ndarray:
+    """A KITTI poses file: 12 numbers per line, the rows of the 3x4 camera-to-world pose -> (N, 4, 4) float64."""
+    try:
+        rows = np.loadtxt(read_bytes(path, "poses").decode("utf-8").splitlines(), dtype=np.float64, ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{path} is no poses file: expected 12 numbers per line ({error})") from error
+    if rows.ndim != 2 or rows.shape[1] != 12 or not np.isfinite(rows).all():
+        raise InputFileError(f"{path} must hold 12 finite numbers per line (3x4 camera to world), got shape {rows.shape}")
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = rows.reshape(-1, 3, 4)
+    return poses
+
+
+def open_video(path: Path) -> cv2.VideoCapture:
+    """The opened video. Raises InputFileError when it is missing or cannot be decoded."""
+    if not path.is_file():
+        raise InputFileError(f"the video file {path} does not exist: check the path")
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise InputFileError(f"the video {path} could not be opened: it is broken, or OpenCV lacks its codec")
+    return capture
+
+
+def stamps_of_names(stems: Sequence[str]) -> list[int] | None:
+    """Stamps in ns when every name is a time since 1970 (10 digits s, 13 ms, 16 us, 19 ns; 's.fraction' too), else None.
+
+    Names that are mere frame numbers, or that do not rise, give None.
+    """
+    scales = {10: 10**9, 13: 10**6, 16: 10**3, 19: 1}
+    stamps = []
+    for stem in stems:
+        whole, _, fraction = stem.partition(".")
+        if not whole.isdecimal() or len(whole) not in scales or (fraction and not (fraction.isdecimal() and len(whole) == 10)):
+            return None
+        stamps.append(int(whole) * scales[len(whole)] + int((fraction + "0" * 9)[:9]))
+    return stamps if all(a < b for a, b in zip(stamps, stamps[1:])) else None
+
+
+def alike(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pair in one colour form: a grey and a colour image become both grey, as matching needs. Raises ImageError on other sizes or depths."""
+    if left.shape[:2] != right.shape[:2]:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (left, right)]
+        raise ImageError(f"left and right images must have one size, got {sizes[0]} and {sizes[1]}")
+    if left.dtype != right.dtype:
+        raise ImageError(f"left and right images must have one bit depth, got {left.dtype} and {right.dtype}")
+    if left.ndim != right.ndim:
+        left, right = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image for image in (left, right))
+    return left, right
+
+
+def _rgb(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if frame.ndim == 3 else frame
+
+
+def _is_video(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES and not Path(path).is_dir()
+
+
+def _natural(file: Path) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", file.name)]
+
+
+def _first_unpaired(left: list[Path], right: list[Path]) -> str:
+    """Names the first file without a partner where the two sides use the same names."""
+    names_left, names_right = {file.stem for file in left}, {file.stem for file in right}
+    if not names_left & names_right:
+        return ""
+    missing = sorted(names_left ^ names_right)
+    return f"; the first without a partner is {missing[0]}" if missing else ""
+
+
+def _kitti_cameras(left: str | Path, right: str | Path) -> tuple[int, int] | None:
+    """KITTI's colour folders (image_2 and image_3, image_02 and image_03) belong to P2 and P3, the others to P0 and P1."""
+    colour = re.compile(r"image_0?([23])(?=\D|$)")
+    found_left, found_right = colour.findall(str(left)), colour.findall(str(right))
+    return (2, 3) if found_left[-1:] == ["2"] and found_right[-1:] == ["3"] else None
