@@ -1,0 +1,20 @@
+"""Everything static is in setup.cfg; the shipped data files are listed here because they are found by pattern."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+SHARE = Path("share/semantic_stereo_ros")
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """(target folder, files): config/, launch/ and rviz/ go where resources.share_file looks for them."""
+    folders: dict[Path, list[str]] = {}
+    for top in ("config", "launch", "rviz"):
+        for file in sorted(Path(top).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                folders.setdefault(SHARE / file.parent, []).append(file.as_posix())
+    return [(folder.as_posix(), files) for folder, files in folders.items()]
+
+
+setup(data_files=data_files())
