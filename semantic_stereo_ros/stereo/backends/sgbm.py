@@ -1,4 +1,4 @@
-"""OpenCV's semi-global matching (Hirschmueller 2008, as cv2.StereoSGBM) and block matching: no weights, no GPU."""
+"""OpenCV's semi-global matching (H. Hirschmueller, 2008) and block matching: no weights, no GPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.stereo.refine import UNKNOWN, RightView
+from semantic_stereo_ros.stereo.refine import SUBPIXELS, UNKNOWN, RightView, smooth, smooth_along_image, smooth_regions
+from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, Uncertainty
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
@@ -29,30 +30,36 @@ class Config:
     """Options of the matcher and of the checks after it."""
 
     mode: str = option(
-        "3way", "matcher: 3way (fastest semi-global), sgbm (5 paths), hh (8), hh4 (4), bm (blocks only)", choices=(*_SGBM_MODES, "bm")
+        "3way",
+        "matcher: 3way (3 paths, the fastest semi-global one, on all cores), sgbm (5 paths, one core), hh4 (4), hh (8), bm (blocks only)",
+        choices=(*_SGBM_MODES, "bm"),
     )
     min_disparity_px: int = option(
         AUTOMATIC_MIN_DISPARITY,
-        f"smallest disparity searched; {AUTOMATIC_MIN_DISPARITY} = automatic: that of infinity, -doffs",
+        f"smallest disparity searched; {AUTOMATIC_MIN_DISPARITY} = automatic: that of a point at infinity, -doffs",
         unit="px",
         minimum=AUTOMATIC_MIN_DISPARITY,
         maximum=10000,
     )
     num_disparities: int = option(
-        128, "disparities searched, a multiple of 16; the nearest visible depth is about bf / this", unit="px", minimum=16, maximum=2032
+        128, "disparities searched, a multiple of 16; the nearest depth is about fx * baseline / this", unit="px", minimum=16, maximum=2032
     )
-    block_size: int = option(0, "matched block's width, odd; 0 = automatic: 3, for bm 15", unit="px", minimum=0, maximum=255)
-    p1: int = option(0, "penalty of a disparity step of 1; 0 = automatic: 8 * block_size^2", minimum=0, maximum=1000000)
-    p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 32 * block_size^2", minimum=0, maximum=1000000)
-    uniqueness_ratio: int = option(10, "margin of the best match over the second best", unit="%", minimum=0, maximum=100)
+    block_size: int = option(0, "width of the matched block, odd; 0 = automatic: 3, for bm 15", unit="px", minimum=0, maximum=255)
+    p1: int = option(0, "penalty of a disparity step of 1 px; 0 = automatic: 8 * block_size^2", minimum=0, maximum=1000000)
+    p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 4 * p1", minimum=0, maximum=4000000)
+    uniqueness_ratio: int = option(10, "margin by which the best match must win over the second best", unit="%", minimum=0, maximum=100)
     pre_filter_cap: int = option(63, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
     speckle_size: int = option(
-        100, "regions of fewer pixels that stand apart become unknown; 0 = keep all", unit="px", minimum=0, maximum=1000000
+        100, "regions of at most this many pixels that stand apart become unknown; 0 = off", unit="px", minimum=0, maximum=1000000
     )
     speckle_range_px: float = option(1.0, "step between neighbours that parts two regions", unit="px", minimum=0.0, maximum=100.0)
     left_right_check: bool = option(True, "make unknown what the right camera cannot see or sees nearer")
-    max_difference_px: float = option(1.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
-    confidence: bool = option(True, "per-pixel sigma and confidence; off = one sigma for all, confidence 1")
+    max_difference_px: float = option(2.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
+    smooth: bool = option(True, "average 5x5 blocks that are one surface; edges stay")
+    wls: bool = option(False, "smooth known pixels along the image's edges (weighted least squares; needs opencv-contrib); fills nothing")
+    wls_lambda: float = option(100.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
+    wls_sigma: float = option(8.0, "grey-level step that stops the weighted-least-squares filter", minimum=0.1, maximum=255.0)
+    confidence: bool = option(True, "estimate sigma and confidence per pixel; off = one sigma for all, confidence 1")
 
 
 class Backend:
@@ -63,81 +70,132 @@ class Backend:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._sized_for: StereoRig | None = None
+        self._rig: StereoRig | None = None
 
     def load(self) -> None:
-        """Check the options against each other. Raises ConfigError."""
+        """Check what one option alone cannot. Raises ConfigError, and MissingDependencyError for wls without opencv-contrib."""
         config = self.config
         if config.num_disparities % 16:
-            down = config.num_disparities // 16 * 16
-            raise ConfigError(f"num_disparities must be a multiple of 16, got {config.num_disparities}: use {down or 16} or {down + 16}")
+            below = config.num_disparities // 16 * 16
+            raise ConfigError(f"num_disparities must be a multiple of 16, got {config.num_disparities}: use {below} or {below + 16}")
         if config.block_size and config.block_size % 2 == 0:
             raise ConfigError(f"block_size must be odd, or 0 for automatic, got {config.block_size}: use {config.block_size + 1}")
+        if config.mode == "bm" and 0 < config.block_size < 5:
+            raise ConfigError(f"block_size must be 5 or more for mode bm, got {config.block_size}: use 0 for automatic, or 15")
+        if config.p1 and config.p2 and config.p2 <= config.p1:
+            raise ConfigError(f"p2 must be above p1, got p1 {config.p1} and p2 {config.p2}: use 0 for automatic, or 4 * p1")
+        if config.wls and not hasattr(cv2, "ximgproc"):
+            raise missing_dependency("cv2.ximgproc", "wls", "the stereo option wls")
 
     def __call__(self, frame: StereoFrame) -> Disparity:
-        """Match one pair."""
-        if self._sized_for != frame.rig:
+        """Match one pair. Raises ImageError via StereoFrame, ConfigError when block and range do not fit the image."""
+        if self._rig != frame.rig:
             self._allocate(frame.rig)
-        height, width = frame.shape
-        for image, padded in ((frame.left, self._left), (frame.right, self._right)):
-            grey = padded[:, self._pad_left : self._pad_left + width]
-            if image.dtype == np.uint16:
-                image = cv2.convertScaleAbs(image, alpha=255 / 65535)
-            if image.ndim == 3:
-                cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=grey)
-            else:
-                grey[...] = image
-            padded[:, : self._pad_left] = grey[:, :1]
-            padded[:, self._pad_left + width :] = grey[:, -1:]
-        raw = self._matcher.compute(self._left, self._right)[:, self._pad_left : self._pad_left + width]
-        disparity_16 = np.where(raw < self._min * 16, UNKNOWN, raw)
-        if self.config.left_right_check:
-            disparity_16[self._right_view.difference(disparity_16) > self.config.max_difference_px * 16] = UNKNOWN
-        if self.config.speckle_size:
-            cv2.filterSpeckles(disparity_16, float(UNKNOWN), self.config.speckle_size, self.config.speckle_range_px * 16)
-        unknown = disparity_16 == UNKNOWN
-        disparity = disparity_16.astype(np.float32) * np.float32(1 / 16)
-        disparity[unknown] = np.nan
-        sigma = np.full_like(disparity, 0.35)
-        sigma[unknown] = np.nan
-        confidence = (~unknown).astype(np.float32)
-        return Disparity(disparity, sigma, confidence, frame.rig, float(self._min), float(self._min + self.config.num_disparities))
+        left, right = self._fill(frame)
+        disparity_16 = self._match()
+        known = disparity_16 != UNKNOWN
+        disparity_px = np.empty(frame.shape, np.float32)
+        np.multiply(disparity_16, np.float32(1 / SUBPIXELS), out=disparity_px)
+        if self.config.smooth or self.config.confidence or self.config.wls:
+            np.copyto(disparity_px, 0, where=~known)
+        regions = smooth_regions(disparity_16) if self.config.smooth or self.config.confidence else known
+        if self.config.smooth:
+            smooth(disparity_px, regions)
+        if self.config.wls:
+            disparity_px = smooth_along_image(disparity_px, known, left, self.config.wls_lambda, self.config.wls_sigma)
+        if self.config.confidence:
+            sigma_px, confidence = self._uncertainty(left, right, disparity_px, known, regions)
+            confidence *= known
+        else:
+            sigma_px = np.full(frame.shape, CONSTANT_SIGMA_PX, np.float32)
+            confidence = known.astype(np.float32)
+        unknown = ~known
+        np.copyto(disparity_px, np.nan, where=unknown)
+        np.copyto(sigma_px, np.nan, where=unknown)
+        least = self._min_disparity_px
+        return Disparity(disparity_px, sigma_px, confidence, frame.rig, float(least), float(least + self.config.num_disparities))
 
     def reset(self, reason: str) -> None:
-        """Nothing is kept between frames but buffers."""
+        """Nothing but buffers is kept between frames."""
 
     def close(self) -> None:
-        self._sized_for = None
+        """Free the matcher and the buffers."""
+        self._rig = self._matcher = self._uncertainty = self._right_view = None
+        self._left = self._right = self._raw = np.empty((0, 0), np.uint8)
 
     def _allocate(self, rig: StereoRig) -> None:
-        config = self.config
         height, width = rig.shape
-        self._min = math.floor(-rig.doffs_px) if config.min_disparity_px == AUTOMATIC_MIN_DISPARITY else config.min_disparity_px
-        largest = self._min + config.num_disparities
-        self._pad_left, pad_right = max(largest, 0), max(-self._min, 0)
-        self._left = np.empty((height, self._pad_left + width + pad_right), np.uint8)
+        least = self.config.min_disparity_px
+        if least == AUTOMATIC_MIN_DISPARITY:
+            least = math.floor(-rig.doffs_px)
+        before, after = max(least + self.config.num_disparities, 0), max(-least, 0)
+        self._min_disparity_px = least
+        self._before = before
+        self._left = np.empty((height, before + width + after), np.uint8)
         self._right = np.empty_like(self._left)
+        self._raw = np.empty(self._left.shape, np.int16)
+        self._matcher = self._make_matcher(rig)
         self._right_view = RightView(rig.shape)
-        self._matcher = self._make_matcher()
-        self._sized_for = rig
+        self._uncertainty = Uncertainty(rig.shape)
+        self._rig = rig
 
-    def _make_matcher(self) -> Any:
+    def _make_matcher(self, rig: StereoRig) -> Any:
         config = self.config
+        block = config.block_size or (15 if config.mode == "bm" else 3)
+        if block > min(rig.size_wh):
+            width, height = rig.size_wh
+            raise ConfigError(f"the images are {width}x{height}, smaller than the matched block of {block} px: use a smaller block_size")
         if config.mode == "bm":
-            matcher = cv2.StereoBM.create(config.num_disparities, config.block_size or 15)
-            matcher.setMinDisparity(self._min)
+            matcher = cv2.StereoBM.create(config.num_disparities, block)
+            matcher.setMinDisparity(self._min_disparity_px)
             matcher.setUniquenessRatio(config.uniqueness_ratio)
             matcher.setPreFilterCap(config.pre_filter_cap)
             return matcher
-        block = config.block_size or 3
+        p1 = config.p1 or min(8 * block * block, config.p2 // 2 or 1000000)
         return cv2.StereoSGBM.create(
-            minDisparity=self._min,
+            minDisparity=self._min_disparity_px,
             numDisparities=config.num_disparities,
             blockSize=block,
-            P1=config.p1 or 8 * block * block,
-            P2=config.p2 or 32 * block * block,
+            P1=p1,
+            P2=config.p2 or 4 * p1,
             disp12MaxDiff=-1,
             preFilterCap=config.pre_filter_cap,
             uniquenessRatio=config.uniqueness_ratio,
             mode=_SGBM_MODES[config.mode],
         )
+
+    def _fill(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Both images as 8-bit grey inside the padded buffers; the padding repeats the border columns. Views without padding."""
+        table = _tone_table(frame.left, frame.right) if frame.left.dtype == np.uint16 else None
+        start, stop = self._before, self._before + frame.shape[1]
+        views = []
+        for image, padded in ((frame.left, self._left), (frame.right, self._right)):
+            grey = padded[:, start:stop]
+            if image.ndim == 3:
+                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            grey[...] = image if table is None else table[image]
+            padded[:, :start] = grey[:, :1]
+            padded[:, stop:] = grey[:, -1:]
+            views.append(grey)
+        return views[0], views[1]
+
+    def _match(self) -> np.ndarray:
+        """(H, W) int16 map of the unpadded images in 1/16 px, UNKNOWN where the matcher or a check gave none."""
+        config = self.config
+        raw = self._matcher.compute(self._left, self._right, self._raw)
+        disparity_16 = raw[:, self._before : self._before + self._rig.size_wh[0]].copy()
+        disparity_16[disparity_16 < self._min_disparity_px * SUBPIXELS] = UNKNOWN
+        if config.left_right_check:
+            hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
+            disparity_16[hidden] = UNKNOWN
+        if config.speckle_size:
+            cv2.filterSpeckles(disparity_16, float(UNKNOWN), config.speckle_size, config.speckle_range_px * SUBPIXELS)
+        return disparity_16
+
+
+def _tone_table(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(65536,) uint8: one linear mapping for both images, from the 0.1 to the 99.9 percentile of their values."""
+    sample = np.concatenate([image[::4, ::4].ravel() for image in (left, right)])
+    low, high = np.percentile(sample, (0.1, 99.9))
+    levels = (np.arange(65536, dtype=np.float32) - low) * (255 / max(high - low, 1.0))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
