@@ -51,11 +51,11 @@ def join_pieces(labels: np.ndarray, count: int, d_inside: np.ndarray, allowed: n
     return _relabel(_unite(count, agreeing, total), labels)
 
 
-def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, widest_px: int) -> tuple[int, np.ndarray]:
+def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> tuple[int, np.ndarray]:
     """(count, labels) after joining pieces of one surface that something nearer, or an unknown strip, runs across."""
     votes: dict[tuple[int, int], int] = {}
-    for image, depth, limit in ((labels, d, allowed), (labels.T, d.T, allowed.T)):
-        for pair, number in _votes_across(np.ascontiguousarray(image), np.ascontiguousarray(depth), np.ascontiguousarray(limit), widest_px):
+    for images in ((labels, d, allowed, widest_px), (labels.T, d.T, allowed.T, widest_px.T)):
+        for pair, number in _votes_across(*(np.ascontiguousarray(image) for image in images)):
             votes[pair] = max(votes.get(pair, 0), number)
     if not votes:
         return count, labels
@@ -132,7 +132,7 @@ def _relabel(roots: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarray]:
     return len(kept) - 1, renumbered.astype(np.int32)[labels]
 
 
-def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest_px: int) -> list[tuple[tuple[int, int], int]]:
+def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> list[tuple[tuple[int, int], int]]:
     """Per pair of pieces: in how many rows a run of the one is followed by a run of the other at the same depth, something nearer between."""
     height, width = labels.shape
     flat = labels.ravel()
@@ -143,16 +143,24 @@ def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest
     n = len(starts)
     if n < 3:
         return []
-    left, middle, right = np.arange(n - 2), np.arange(1, n - 1), np.arange(2, n)
-    d = d.ravel()
-    fits = (starts[left] // width == starts[right] // width) & (flat[starts[left]] > 0) & (flat[starts[right]] > 0)
-    fits &= (flat[starts[left]] != flat[starts[right]]) & (ends[middle] - starts[middle] < widest_px)
-    left, middle, right = left[fits], middle[fits], right[fits]
-    inner = (starts[middle] + ends[middle]) // 2
-    d_left, d_right = d[np.maximum(ends[left] - 1, starts[left])], d[np.minimum(starts[right] + 1, ends[right])]
-    limit = allowed.ravel()[ends[left]]
-    fits = (np.abs(d_left - d_right) < limit) & (d[inner] > np.maximum(d_left, d_right) + limit)
-    first, second = flat[starts[left[fits]]].astype(np.int64), flat[starts[right[fits]]].astype(np.int64)
+    d, allowed, widest_px = d.ravel(), allowed.ravel(), widest_px.ravel()
+    d_middle = d[(starts + ends) // 2]
+    codes = []
     base = int(flat.max()) + 1
-    codes, numbers = np.unique(np.minimum(first, second) * base + np.maximum(first, second), return_counts=True)
+    for between in range(1, min(4, n - 1)):
+        left, right = np.arange(n - 1 - between), np.arange(1 + between, n)
+        fits = (starts[left] // width == starts[right] // width) & (flat[starts[left]] > 0) & (flat[starts[right]] > 0)
+        fits &= flat[starts[left]] != flat[starts[right]]
+        left, right = left[fits], right[fits]
+        gap = starts[right] - ends[left] - 1
+        beside = np.maximum(ends[left] - starts[left], ends[right] - starts[right]) + 1
+        d_left, d_right = d[np.maximum(ends[left] - 1, starts[left])], d[np.minimum(starts[right] + 1, ends[right])]
+        nearest = np.max([d_middle[left + i] for i in range(1, between + 1)], axis=0)
+        limit = allowed[ends[left]]
+        fits = (gap <= np.minimum(widest_px[ends[left]], 2 * beside)) & (np.abs(d_left - d_right) < limit)
+        fits &= nearest > np.maximum(d_left, d_right) + limit
+        first, second = flat[starts[left[fits]]].astype(np.int64), flat[starts[right[fits]]].astype(np.int64)
+        rows = starts[left[fits]] // width
+        codes.append((np.minimum(first, second) * base + np.maximum(first, second)) * height + rows)
+    codes, numbers = np.unique(np.unique(np.concatenate(codes)) // height, return_counts=True)
     return [((int(c) // base, int(c) % base), int(k)) for c, k in zip(codes, numbers)]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_BESIDE_PIXELS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -68,16 +70,32 @@ def _spread(values: np.ndarray, share: float) -> tuple[float, float, float]:
 
 
 def outlines(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per label: pixels of its left, right and upper outline that are nearer than, farther than what lies beside; and all of them.
+
+    What lies beside is taken a few pixels off, since matchers draw ramps over steps. The lower outline says nothing: there an object
+    meets the ground that it stands on.
+    """
     front, behind, outline = (np.zeros(count + 1, np.int64) for _ in range(3))
-    for a, b in (((slice(None), slice(1, None)), (slice(None), slice(None, -1))), ((slice(1, None),), (slice(None, -1),))):
-        places = np.flatnonzero(labels[a] != labels[b])
-        label_a, label_b = labels[a].ravel()[places], labels[b].ravel()[places]
-        step = (d[a] - d[b]).ravel()[places]
-        limit = np.minimum(allowed[a], allowed[b]).ravel()[places]
-        nearer = np.where(step > 0, label_a, label_b)
-        farther = np.where(step > 0, label_b, label_a)
-        real = np.abs(step) >= limit
-        front += np.bincount(nearer[real], minlength=count + 1)
-        behind += np.bincount(farther[real], minlength=count + 1)
-        outline += np.bincount(label_a, minlength=count + 1) + np.bincount(label_b, minlength=count + 1)
+    height, width = labels.shape
+    for down, right in ((0, 1), (0, -1), (-1, 0)):
+        rim = np.zeros(labels.shape, bool)
+        inner = _shifted(labels, down, right)
+        rim[inner[0]] = labels[inner[0]] != labels[inner[1]]
+        v, u = np.nonzero(rim & (labels > 0))
+        label = labels[v, u]
+        beside = (np.clip(v + _BESIDE_PIXELS * down, 0, height - 1), np.clip(u + _BESIDE_PIXELS * right, 0, width - 1))
+        step = d[v, u] - d[beside]
+        limit = np.minimum(allowed[v, u], allowed[beside])
+        front += np.bincount(label[step >= limit], minlength=count + 1)
+        behind += np.bincount(label[step <= -limit], minlength=count + 1)
+        outline += np.bincount(label, minlength=count + 1)
     return front, behind, outline
+
+
+def _shifted(image: np.ndarray, down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of the pixels that have a neighbour `down`, `right` of them, and of those neighbours."""
+    own, other = [], []
+    for size, step in zip(image.shape, (down, right)):
+        own.append(slice(max(0, -step), size - max(0, step)))
+        other.append(slice(max(0, step), size - max(0, -step)))
+    return (own[0], own[1]), (other[0], other[1])

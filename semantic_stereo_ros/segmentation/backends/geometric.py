@@ -17,6 +17,7 @@ from semantic_stereo_ros.segmentation.background import background_planes
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
 _WORK_PIXELS = 110_000
+_WIDEST_BRIDGE_M = 0.4
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
         core = near & (height > 0.6 * config.min_height_m) & (d - on_ground > tolerance)
     count, labels, d_inside = pieces.cut_into_pieces(core, d, 0.7 * allowed)
     count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
-    count, labels = pieces.bridge_pieces(labels, count, d, allowed, d.shape[1] // 6)
+    count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / stride) * d)
     measured = regions.describe(labels, count, config.min_pixels // (stride * stride), (z * x_over_z[::stride], y, z), height, d, allowed)
     keep = (measured.pixels * stride * stride >= config.min_pixels) & (measured.size_m.max(axis=1) <= config.max_size_m)
-    keep &= measured.front_share >= 0.3
+    keep &= measured.outline_front >= 0.15 * measured.outline
     if ground is not None:
         keep &= measured.high_m >= config.min_height_m
     keep[0] = False
@@ -127,7 +128,8 @@ def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowe
     rows = np.arange(labels.shape[0], dtype=np.int32)[:, None]
     last = np.maximum.accumulate(np.where(labels > 0, rows, -1), axis=0)
     above = np.maximum(last, 0)
-    joined = band & (last >= 0) & (rows - last <= reach_px)
+    broken = np.maximum.accumulate(np.where(band | (labels > 0), -1, rows), axis=0)
+    joined = band & (last > broken) & (rows - last <= reach_px)
     joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
     return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
 
