@@ -1,0 +1,50 @@
+"""A subscription to one image topic that asks for as much reliability as all of its publishers offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+
+class ImageInput:
+    """Best effort first: it hears every publisher. Reliable while every publisher offers it (`review`), or as a parameter forces.
+
+    A subscription with BEST_AVAILABLE, made before a best-effort publisher exists, never hears it; hence this.
+    """
+
+    def __init__(self, node: Node, topic: str, callback: Callable[[Image], None], reliability: str = "auto", depth: int = 5) -> None:
+        self._node = node
+        self._callback = callback
+        self._depth = depth
+        self._automatic = reliability == "auto"
+        self.topic = node.resolve_topic_name(topic)
+        self._relative = topic
+        self.mismatch = ""
+        self.reliable = reliability == "reliable"
+        self._subscription = self._subscribe()
+
+    def review(self) -> int:
+        """Look at the publishers, change the reliability if it should be another; returns how many publishers there are."""
+        offers = self._node.get_publishers_info_by_topic(self.topic)
+        all_reliable = bool(offers) and all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+        if self._automatic and offers and all_reliable != self.reliable:
+            self._node.destroy_subscription(self._subscription)
+            self.reliable = all_reliable
+            self._subscription = self._subscribe()
+        if all_reliable or not self.reliable:
+            self.mismatch = ""
+        return len(offers)
+
+    def _subscribe(self):
+        reliability = ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
+        events = SubscriptionEventCallbacks(incompatible_qos=self._incompatible)
+        return self._node.create_subscription(Image, self._relative, self._callback, qos, event_callbacks=events)
+
+    def _incompatible(self, _event) -> None:
+        wanted = "reliable" if self.reliable else "best-effort"
+        self.mismatch = f"a publisher's quality of service does not fit the {wanted} subscription; set input.reliability to best_effort"

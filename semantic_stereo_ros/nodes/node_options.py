@@ -1,0 +1,110 @@
+"""The nodes' own parameters. Those of the algorithm come from config.schema(); one YAML may hold all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from semantic_stereo_ros import options
+from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.config import schema
+from semantic_stereo_ros.options import Option, option
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What pipeline_node listens to."""
+
+    rectify: bool = option(False, "subscribe to image_raw instead of image_rect and rectify with the camera_infos", dynamic=False)
+    reliability: str = option(
+        "auto",
+        "reliability asked of the image publishers; auto starts with best_effort and becomes reliable while all publishers offer it",
+        choices=("auto", "reliable", "best_effort"),
+        dynamic=False,
+    )
+    sync_tolerance_ms: float = option(
+        10.0,
+        "largest difference of the stamps of a pair; below half the camera period; 0 pairs equal stamps only",
+        unit="ms",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    use_pose: bool = option(
+        False, "take the camera's pose in the world (nav_msgs/Odometry on `pose`, with the left image's stamp) for tracking", dynamic=False
+    )
+    health_period_s: float = option(
+        30.0, "how often a pair's rows and sides are checked (20 to 50 ms each time); 0 = never", unit="s", minimum=0.0, maximum=86400.0
+    )
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What pipeline_node publishes."""
+
+    depth_encoding: str = option("32FC1", "encoding of depth/image_rect: 32FC1 in m or 16UC1 in mm", choices=("32FC1", "16UC1"))
+    stride: int = option(1, "take every n-th pixel for points, mask/class and confidence", unit="px", minimum=1, maximum=32)
+    process_idle: bool = option(False, "process frames even while nobody subscribes to any output")
+    snapshot_directory: str = option("snapshots", "folder of save_snapshot when its request names none")
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """What player_node plays."""
+
+    source: str = option(
+        "synthetic",
+        "'synthetic' (the demo scene), 'synthetic:<seed>', or 'LEFT,RIGHT': two folders, glob patterns or videos",
+        dynamic=False,
+    )
+    calibration: str = option("", "calibration file or folder of the source; not for synthetic scenes", dynamic=False)
+    rate_hz: float = option(15.0, "frames per second; 0 = as fast as they can be read", unit="Hz", minimum=0.0, maximum=1000.0, dynamic=False)
+    wait: bool = option(False, "send the next frame only when `objects` of this one arrived; with rate_hz as the upper limit", dynamic=False)
+    wait_timeout_s: float = option(
+        10.0, "with wait: how long before a frame is given up and the next one sent", unit="s", minimum=0.1, maximum=3600.0, dynamic=False
+    )
+    loop: bool = option(False, "begin again after the last frame", dynamic=False)
+    preload: bool = option(False, "read or render all frames before the first one is sent, so that rate_hz can be kept", dynamic=False)
+    reliability: str = option("reliable", "what the image publishers offer", choices=("reliable", "best_effort"), dynamic=False)
+    frames: int = option(0, "number of frames; 0 = all there are (90 of a synthetic scene)", minimum=0, dynamic=False)
+    width: int = option(640, "image width of synthetic scenes", unit="px", minimum=32, maximum=8192, dynamic=False)
+    height: int = option(480, "image height of synthetic scenes", unit="px", minimum=32, maximum=8192, dynamic=False)
+    subscribers: int = option(1, "start when `left/image_rect` has this many subscribers; 0 = at once", minimum=0, maximum=100, dynamic=False)
+    frame_id: str = option("camera_left_optical_frame", "frame id of the images", dynamic=False)
+    world_frame_id: str = option("world", "frame id of `pose`, where the source knows the camera's pose", dynamic=False)
+
+
+SECTIONS: dict[str, type] = {"input": InputConfig, "output": OutputConfig, "player": PlayerConfig}
+
+
+def section_schema(section: str) -> dict[str, Option]:
+    """The options of one section by flat key."""
+    return {f"{section}.{name}": value for name, value in options.options_of(SECTIONS[section]).items()}
+
+
+def known_keys() -> dict[str, Option]:
+    """Every parameter of the package: the algorithm's and every node's."""
+    result = dict(schema())
+    for section in SECTIONS:
+        result.update(section_schema(section))
+    return result
+
+
+def check_known(keys: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a key that no part of the package knows. use_sim_time and qos_overrides.* are rclpy's."""
+    import difflib
+
+    known = known_keys()
+    for key in keys:
+        if key in known or key in ("use_sim_time", "start_type_description_service") or key.startswith("qos_overrides."):
+            continue
+        close = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`ros2 param list` shows the known ones"
+        raise ConfigError(f"unknown parameter {key!r}; {hint}")
+
+
+def build_section(section: str, values: Mapping[str, Any]) -> Any:
+    """The section's frozen Config from flat values; keys of other sections are left aside."""
+    prefix = f"{section}."
+    own = {key[len(prefix) :]: value for key, value in values.items() if key.startswith(prefix)}
+    return options.build(SECTIONS[section], own, prefix)

@@ -1,0 +1,110 @@
+"""The table of what pipeline_node publishes. A topic nobody subscribes to is not computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from stereo_msgs.msg import DisparityImage
+from visualization_msgs.msg import MarkerArray
+
+from semantic_stereo_ros.fusion.assemble import clearing_points, labeled_cloud, obstacle_points
+from semantic_stereo_ros.geometry.depth import disparity_to_depth
+from semantic_stereo_ros.io.overlay import draw_scene
+from semantic_stereo_ros.msg import InstanceMasks, ObjectDistanceArray
+from semantic_stereo_ros.nodes.conversions import array_to_image, depth_to_image, disparity_to_message, make_header, rig_to_infos
+from semantic_stereo_ros.nodes.conversions import cloud_to_message, xyz_to_cloud
+from semantic_stereo_ros.nodes.node_options import OutputConfig
+from semantic_stereo_ros.nodes.object_messages import class_image, marker_array, masks_message, objects_message
+from semantic_stereo_ros.types import LabeledCloud, Scene, SceneStatus
+
+RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class View:
+    """One scene on its way out; what several topics need is computed once."""
+
+    def __init__(self, scene: Scene, header: Header, config: OutputConfig) -> None:
+        self.scene = scene
+        self.header = header
+        self.config = config
+
+    @cached_property
+    def depth_m(self) -> np.ndarray:
+        return disparity_to_depth(self.scene.disparity.disparity_px, self.scene.disparity.rig)
+
+    @cached_property
+    def cloud(self) -> LabeledCloud:
+        return labeled_cloud(self.scene, stride=self.config.stride)
+
+    def strided(self, array: np.ndarray) -> np.ndarray:
+        return array[:: self.config.stride, :: self.config.stride]
+
+
+def _obstacles(view: View) -> PointCloud2 | None:
+    """Empty when nothing is there, withheld when that cannot be told: an empty cloud would say 'free'."""
+    if view.scene.status == SceneStatus.CANNOT_TELL:
+        return None
+    return xyz_to_cloud(obstacle_points(view.scene), view.header)
+
+
+@dataclass(frozen=True)
+class Output:
+    """topic (relative), message type, and what makes the message of a View; None = nothing to say now."""
+
+    topic: str
+    kind: type
+    make: Callable[[View], Any]
+
+
+# In order of publication: the answer first, what is large or for people last.
+OUTPUTS = (
+    Output("objects", ObjectDistanceArray, lambda v: objects_message(v.scene, v.header)),
+    Output("obstacles", PointCloud2, _obstacles),
+    Output("clearing", PointCloud2, lambda v: xyz_to_cloud(clearing_points(v.scene), v.header)),
+    Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header)),
+    Output("mask/class", Image, lambda v: array_to_image(v.strided(class_image(v.scene.segmentation)), v.header)),
+    Output("disparity", DisparityImage, lambda v: disparity_to_message(v.scene.disparity, v.header)),
+    Output("disparity_sigma", Image, lambda v: array_to_image(v.scene.disparity.sigma_px, v.header)),
+    Output("confidence", Image, lambda v: array_to_image(v.strided(v.scene.disparity.confidence), v.header)),
+    Output("depth/image_rect", Image, lambda v: depth_to_image(v.depth_m, v.header, v.config.depth_encoding)),
+    Output("depth/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[0]),
+    Output("points", PointCloud2, lambda v: cloud_to_message(v.cloud, v.header)),
+    Output("markers", MarkerArray, lambda v: marker_array(v.scene, v.header)),
+    Output("overlay", Image, lambda v: array_to_image(draw_scene(v.scene), v.header)),
+)
+
+
+class OutputPublishers:
+    """One publisher per output, reliable with depth 1 unless qos_overrides.* parameters say otherwise."""
+
+    def __init__(self, node: Node) -> None:
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publishers = [
+            (output, node.create_publisher(output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides))
+            for output in OUTPUTS
+        ]
+
+    def wanted(self) -> bool:
+        """True when anybody subscribes to any output."""
+        return any(publisher.get_subscription_count() for _, publisher in self._publishers)
+
+    def publish(self, scene: Scene, frame_id: str, config: OutputConfig) -> tuple[str, ...]:
+        """Publish what somebody subscribes to, stamped with the left image's stamp; returns the topics published."""
+        view = View(scene, make_header(scene.frame.stamp_ns, frame_id), config)
+        done = []
+        for output, publisher in self._publishers:
+            if publisher.get_subscription_count():
+                message = output.make(view)
+                if message is not None:
+                    publisher.publish(message)
+                    done.append(output.topic)
+        return tuple(done)
