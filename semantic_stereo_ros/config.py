@@ -28,6 +28,8 @@ _STAGE_CONFIGS: dict[str, type] = {
     "tracking": tracker.Config,
 }
 
+NODE_SECTIONS = ("input", "output", "player", "qos_overrides")
+
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
@@ -111,6 +113,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         nodes_parameters = isinstance(value, dict) and "ros__parameters" in value
         _flatten("" if nodes_parameters else str(key), value["ros__parameters"] if nodes_parameters else value, flat)
     return flat
+
+
+def stage_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a YAML file that serves the nodes too, the part that the pipeline reads.
+
+    Dropped are `use_sim_time` and the sections of the nodes (`NODE_SECTIONS`); any other key is kept, so that `from_flat` refuses
+    it when it is unknown.
+    """
+    return {k: v for k, v in values.items() if k != "use_sim_time" and k.partition(".")[0] not in NODE_SECTIONS}
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

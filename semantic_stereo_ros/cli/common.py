@@ -1,0 +1,69 @@
+"""What several verbs share: the options that choose and set, and the table of objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from semantic_stereo_ros import config
+from semantic_stereo_ros.checks import ImageError
+from semantic_stereo_ros.config import PipelineConfig
+from semantic_stereo_ros.geometry.epipolar import check_pair
+from semantic_stereo_ros.types import SceneObject, StereoFrame
+
+StereoName = typer.Option(None, "--stereo", help="Stereo backend, see 'semantic-stereo backends'.")
+SegmentationName = typer.Option(None, "--segmentation", help="Segmentation backend.")
+Assignments = typer.Option([], "--set", metavar="KEY=VALUE", help="Set one parameter, e.g. stereo.sgbm.num_disparities=192. Repeatable.")
+ConfigFile = typer.Option(None, "--config", help="YAML file of parameters; a ROS parameter file works too.")
+
+
+def build_config(stereo: str | None, segmentation: str | None, assignments: Sequence[str], config_file: Path | None) -> PipelineConfig:
+    """File first, then --stereo and --segmentation, then --set: the later wins."""
+    values: dict[str, Any] = config.stage_parameters(config.read_yaml(config_file)) if config_file is not None else {}
+    if stereo is not None:
+        values["stereo.backend"] = stereo
+    if segmentation is not None:
+        values["segmentation.backend"] = segmentation
+    values.update(config.parse_assignments(list(assignments)))
+    return config.from_flat(values)
+
+
+def report_findings(frame: StereoFrame, unchecked: bool = False) -> None:
+    """Judge a pair's rows and sides: doubts go to stderr, what would make every distance wrong is an ImageError (unless unchecked)."""
+    for finding in check_pair(frame):
+        if finding.fatal and not unchecked:
+            raise ImageError(f"{finding.message} (--unchecked measures it all the same)")
+        Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {finding.message}", highlight=False)
+
+
+def progress_bar(quiet: bool = False) -> Progress:
+    """The one progress bar of the command line; on stderr, so that standard output stays clean."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), disable=quiet)
+
+
+def objects_table(objects: Sequence[SceneObject], title: str) -> Table:
+    """Objects by distance, nearest first; what is unknown is said so."""
+    table = Table(title=title)
+    table.add_column("id", justify="right")
+    table.add_column("name")
+    table.add_column("state")
+    for column in ("distance m", "sigma m", "depth m", "nearest m", "known pixels"):
+        table.add_column(column, justify="right")
+    for o in sorted(objects, key=lambda o: (math.isnan(o.distance_m), o.distance_m)):
+        fraction = f"{o.measurement.valid_fraction:.0%}" if o.measurement is not None else "-"
+        numbers = (o.distance_m, o.distance_sigma_m, o.depth_m, o.nearest_m)
+        table.add_row(str(o.object_id), o.class_name, o.state.name, *map(metres, numbers), fraction)
+    return table
+
+
+def metres(value: float) -> str:
+    """Three significant places that a person reads; '-' for unknown."""
+    return "-" if math.isnan(value) else f"{value:.3f}"

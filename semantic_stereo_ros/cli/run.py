@@ -1,0 +1,86 @@
+"""`semantic-stereo run`: stereo images or videos in, disparity, masks, clouds and distances with sigma out."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from semantic_stereo_ros.cli import common
+from semantic_stereo_ros.io.images import read_labels
+from semantic_stereo_ros.io.sequences import open_pairs
+from semantic_stereo_ros.io.writers import ResultWriter
+from semantic_stereo_ros.pipeline import Pipeline
+from semantic_stereo_ros.types import Scene, SceneStatus, Segmentation
+
+
+def run(
+    left: str = typer.Argument(..., help="Left image, folder, quoted glob, or video."),
+    right: str = typer.Argument(..., help="Right image, folder, quoted glob, or video."),
+    calibration: str = typer.Option(
+        ...,
+        "--calibration",
+        "-c",
+        help="Middlebury or KITTI calib.txt, K.txt with a baseline line, OpenCV YAML, depthai calib.json, or a pair of "
+        "camera_info YAMLs ('left.yaml,right.yaml' or their folder). Raw pairs are rectified.",
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for the results; made if missing."),
+    stereo: str | None = common.StereoName,
+    segmentation: str | None = common.SegmentationName,
+    assignments: list[str] = common.Assignments,
+    config_file: Path | None = common.ConfigFile,
+    masks: Path | None = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
+    poses: Path | None = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
+    z_far: float | None = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
+    baseline: float | None = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
+    fps: float | None = typer.Option(None, "--fps", min=0.001, help="Frames per second of folders; videos know theirs."),
+    limit: int | None = typer.Option(None, "--limit", min=1, help="Stop after this many frames."),
+    compact: bool = typer.Option(False, "--compact", help="Sequences: only objects.jsonl and overlays, not a full set per frame."),
+    unchecked: bool = typer.Option(False, "--unchecked", help="Go on with a pair that looks swapped or unrectified."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar and no table."),
+) -> None:
+    """Measure every object of a stereo pair, of two folders or globs, or of two videos.
+
+    Writes below OUTPUT: stereo/ (disparity.npy in px, depth.npy in m, pictures, cloud.ply), segmentation/ (masks.png with 16-bit
+    ids, overlay.png), fusion/ (overlay.png, objects.json) and 3d/cloud_clean.ply; sequences get one numbered set per frame.
+
+    Example: semantic-stereo run left.png right.png -c calib.txt -o out --z-far 20
+    """
+    config = common.build_config(stereo, segmentation, assignments, config_file)
+    pairs = open_pairs(left, right, calibration, baseline_m=baseline, poses=poses, fps=fps)
+    total = len(pairs) if limit is None else min(limit, len(pairs))
+    given = Segmentation.from_labels(read_labels(masks)) if masks is not None else None
+    single = len(pairs) == 1 and Path(left).is_file()
+    writer = ResultWriter(output, sequence=not single, compact=compact and not single, z_far_m=z_far)
+    pipeline = Pipeline(config)
+    scene: Scene | None = None
+    try:
+        with common.progress_bar(quiet) as progress:
+            task = progress.add_task("measuring", total=total, note="")
+            for frame, name in itertools.islice(pairs, total):
+                if scene is None:
+                    common.report_findings(frame, unchecked)
+                scene = pipeline(frame, given)
+                writer.write(scene, name)
+                progress.update(task, advance=1, note=_note(scene))
+    finally:
+        pipeline.close()
+    if scene is not None and not quiet:
+        _summarise(scene, writer.directory)
+
+
+def _note(scene: Scene) -> str:
+    return f"{len(scene.objects)} objects, {sum(scene.timings_s.values()) * 1e3:.0f} ms"
+
+
+def _summarise(scene: Scene, directory: Path) -> None:
+    console = Console()
+    if scene.status is SceneStatus.OK:
+        console.print(common.objects_table(scene.objects, "Objects of the last frame, nearest first"))
+    elif scene.status is SceneStatus.NO_OBJECTS:
+        console.print("no objects: the view was measured and holds none")
+    else:
+        console.print(f"cannot tell: {scene.reason}")
+    console.print(f"written: {directory}", soft_wrap=True)

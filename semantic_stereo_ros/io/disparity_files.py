@@ -1,0 +1,59 @@
+"""Ground-truth disparity files: .npy, .npz, .pfm, float .tif, 16-bit .png of KITTI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from semantic_stereo_ros.checks import InputFileError
+from semantic_stereo_ros.io.images import read_bytes
+
+KITTI_SCALE = 256.0
+
+
+def read_disparity(path: str | Path, *, scale: float | None = None, invalid: float | None = None) -> np.ndarray:
+    """(H, W) float32 disparity in px, NaN where the file has no truth.
+
+    scale: file values per px; by default 256 for 16-bit PNG (KITTI), 1 otherwise. invalid: the value that means 'no truth'
+    beside NaN and infinity; by default 0 for PNG, none otherwise. Raises InputFileError for a file that is no (H, W) map.
+    """
+    path = Path(path)
+    values = _read(path)
+    if values.ndim != 2 or not values.size:
+        raise InputFileError(f"{path} must hold a disparity map (H, W), got shape {values.shape}")
+    integer_png = path.suffix.lower() == ".png"
+    if invalid is None and integer_png:
+        invalid = 0.0
+    if scale is None:
+        scale = KITTI_SCALE if integer_png and values.dtype == np.uint16 else 1.0
+    disparity = values.astype(np.float32)
+    unknown = ~np.isfinite(disparity)
+    if invalid is not None:
+        unknown |= disparity == np.float32(invalid)
+    disparity /= np.float32(scale)
+    disparity[unknown] = np.nan
+    if unknown.all():
+        raise InputFileError(f"{path} holds no pixel with truth: is the value that marks unknown pixels right ({invalid})?")
+    return disparity
+
+
+def _read(path: Path) -> np.ndarray:
+    if path.suffix.lower() in (".npy", ".npz"):
+        if not path.is_file():
+            raise InputFileError(f"disparity file {path} does not exist")
+        try:
+            content = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise InputFileError(f"{path} is not a plain NumPy file: {error}") from error
+        if isinstance(content, np.lib.npyio.NpzFile):
+            if len(content.files) != 1:
+                raise InputFileError(f"{path} must hold one array, got {', '.join(content.files) or 'none'}")
+            content = content[content.files[0]]
+        return content
+    data = np.frombuffer(read_bytes(path, "disparity file"), np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise InputFileError(f"{path} is no disparity file in a known format (.npy, .npz, .pfm, .tif, .png)")
+    return values
