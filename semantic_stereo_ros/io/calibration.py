@@ -39,6 +39,7 @@ def load_calibration(
     right_path: str | Path | None = None,
     baseline_m: float | None = None,
     kitti_cameras: tuple[int, int] | None = None,
+    image_paths: tuple[str, str] | None = None,
     rectified: bool = False,
 ) -> StereoRig | StereoCalibration:
     """Read a calibration of any known format.
@@ -46,13 +47,17 @@ def load_calibration(
     path: a file; a folder with left.yaml and right.yaml (or intrinsics.yml and extrinsics.yml); or 'left.yaml,right.yaml'.
     right_path: the second file of a pair. image_size_wh: of the images to be used: needed by formats that do not hold the size
     (K.txt, KITTI, OpenCV), checked against the others. baseline_m: overrides the file's, for calibrations in an unknown unit.
-    kitti_cameras: (0, 1) grey or (2, 3) colour; the first pair that the file holds by default. rectified: the images are rectified
+    kitti_cameras: (0, 1) grey or (2, 3) colour; by default the pair that image_paths (left, right) speak of (image_2 and image_3), else
+    the first that the file holds. rectified: the images are rectified
     already, so of a raw calibration only the projection matrices count.
     Raises InputFileError (missing, unreadable, unknown format) or CalibrationError (a value that cannot be).
     """
     files = _files(path, right_path)
+    wanted = [kitti_cameras] if kitti_cameras is not None else [(0, 1), (2, 3)]
+    if kitti_cameras is None and image_paths is not None and _are_colour(image_paths):
+        wanted.reverse()
     texts = [_text(file) for file in files]
-    result = _parse(files, texts, image_size_wh, kitti_cameras)
+    result = _parse(files, texts, image_size_wh, wanted)
     if isinstance(result, StereoCalibration) and (rectified or _nothing_to_rectify(result)):
         result = result.rectified_rig()
     if baseline_m is not None:
@@ -63,14 +68,14 @@ def load_calibration(
     return result
 
 
-def _parse(files: list[Path], texts: list[str], size_wh, kitti_cameras) -> StereoRig | StereoCalibration:
+def _parse(files: list[Path], texts: list[str], size_wh, kitti: list[tuple[int, int]]) -> StereoRig | StereoCalibration:
     """Sniff by content; texts[0] is the first (left) file."""
     text, file = texts[0], files[0]
     if len(files) == 1:
         if re.search(r"^\s*cam0\s*=", text, re.MULTILINE):
             return _middlebury(file, text, size_wh)
         if re.search(r"^\s*P(_rect_)?0?\d\s*:", text, re.MULTILINE):
-            return _kitti(file, text, size_wh, kitti_cameras)
+            return _kitti(file, text, size_wh, kitti)
         if text.lstrip().startswith("{"):
             return calibration_raw.depthai(file, text)
     if calibration_raw.is_opencv(text):
@@ -79,7 +84,7 @@ def _parse(files: list[Path], texts: list[str], size_wh, kitti_cameras) -> Stere
         return calibration_raw.ros_pair(files, texts)
     rows = _number_rows(text)
     if len(files) == 1 and rows and all(len(row) == 12 for row in rows) and len(rows) >= 2:
-        return _projection_rows(file, rows, size_wh, kitti_cameras)
+        return _projection_rows(file, rows, size_wh, kitti)
     if len(files) == 1 and len(rows) >= 1 and sum(map(len, rows)) in (9, 10):
         return _k_txt(file, [n for row in rows for n in row], size_wh)
     raise InputFileError(
@@ -183,30 +188,35 @@ def _middlebury(file: Path, text: str, size_wh) -> StereoRig:
     )
 
 
-def _kitti(file: Path, text: str, size_wh, cameras: tuple[int, int] | None) -> StereoRig:
+def _kitti(file: Path, text: str, size_wh, wanted: list[tuple[int, int]]) -> StereoRig:
     """KITTI odometry and object (P0..P3) and raw recordings (P_rect_00..03 with S_rect_00..03)."""
     found: dict[int, list[float]] = {}
     for rect, number, values in re.findall(r"^\s*P(_rect_)?0?(\d)\s*:\s*(.+?)\s*$", text, re.MULTILINE):
         found[int(number)] = _numbers(file, f"P{rect}{number}", values, 12)
-    left, right = _kitti_pair(file, sorted(found), cameras)
+    left, right = _kitti_pair(file, sorted(found), wanted)
     size = re.search(rf"^\s*S_rect_0?{left}\s*:\s*(.+?)\s*$", text, re.MULTILINE)
     if size:
         size_wh = tuple(int(n) for n in _numbers(file, "S_rect", size.group(1), 2))
     return rig_from_projection(found[left], found[right], _need_size(file, size_wh))
 
 
-def _projection_rows(file: Path, rows: list[list[float]], size_wh, cameras: tuple[int, int] | None) -> StereoRig:
-    left, right = _kitti_pair(file, list(range(len(rows))), cameras)
+def _projection_rows(file: Path, rows: list[list[float]], size_wh, wanted: list[tuple[int, int]]) -> StereoRig:
+    left, right = _kitti_pair(file, list(range(len(rows))), wanted)
     return rig_from_projection(rows[left], rows[right], _need_size(file, size_wh))
 
 
-def _kitti_pair(file: Path, have: list[int], cameras: tuple[int, int] | None) -> tuple[int, int]:
-    wanted = [cameras] if cameras is not None else [(0, 1), (2, 3)]
+def _kitti_pair(file: Path, have: list[int], wanted: list[tuple[int, int]]) -> tuple[int, int]:
     for left, right in wanted:
         if left in have and right in have:
             return left, right
     text = " or ".join(f"P{a} and P{b}" for a, b in wanted)
     raise CalibrationError(f"{file}: a KITTI calibration needs {text}, got {', '.join(f'P{n}' for n in have)}")
+
+
+def _are_colour(image_paths: tuple[str, str]) -> bool:
+    """KITTI's colour folders (image_2 and image_3, image_02 and image_03) belong to P2 and P3, the others to P0 and P1."""
+    left, right = (re.findall(r"image_0?(\d)(?=\D|$)", text)[-1:] for text in image_paths)
+    return left == ["2"] and right == ["3"]
 
 
 def _k_txt(file: Path, numbers: list[float], size_wh) -> StereoRig:

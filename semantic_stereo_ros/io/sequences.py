@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,6 +75,8 @@ class VideoPairs:
             capture.release()
         if counts[0] != counts[1]:
             raise InputFileError(f"the two videos must have one length, got {counts[0]} frames in {left} and {counts[1]} in {right}")
+        if counts[0] <= 0:
+            raise InputFileError(f"the video {left} holds no frames")
         self.count = counts[0]
 
     def __len__(self) -> int:
@@ -88,6 +92,7 @@ class VideoPairs:
                     # The count in a container's header is an estimate; only a video that ends at once is broken.
                     if number == 0:
                         raise InputFileError(f"no frame of {self.right if read_left else self.left} could be decoded")
+                    logging.getLogger(__name__).warning("the videos end after %d of %d announced frames", number, self.count)
                     return
                 pair = alike(_rgb(image_left), _rgb(image_right))
                 yield RawPair(*pair, round(number * 1e9 / self.fps), f"{number:06d}")
@@ -143,7 +148,7 @@ def open_pairs(
     source = open_source(left, right, fps)
     if isinstance(calibration, (str, Path)):
         calibration = load_calibration(
-            calibration, image_size_wh=source.size_wh, baseline_m=baseline_m, rectified=rectified, kitti_cameras=_kitti_cameras(left, right)
+            calibration, image_size_wh=source.size_wh, baseline_m=baseline_m, rectified=rectified, image_paths=(str(left), str(right))
         )
     return StereoSequence(source, calibration, read_poses(poses) if poses is not None else None, alpha)
 
@@ -219,11 +224,14 @@ def stamps_of_names(stems: Sequence[str]) -> list[int] | None:
         if not whole.isdecimal() or len(whole) not in scales or (fraction and not (fraction.isdecimal() and len(whole) == 10)):
             return None
         stamps.append(int(whole) * scales[len(whole)] + int((fraction + "0" * 9)[:9]))
-    return stamps if all(a < b for a, b in zip(stamps, stamps[1:])) else None
+    return stamps if all(a < b for a, b in itertools.pairwise(stamps)) else None
 
 
 def alike(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pair in one colour form: a grey and a colour image become both grey, as matching needs. Raises ImageError on other sizes or depths."""
+    """The pair in one colour form: a grey and a colour image become both grey.
+
+    Raises ImageError when size or bit depth differ.
+    """
     if left.shape[:2] != right.shape[:2]:
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (left, right)]
         raise ImageError(f"left and right images must have one size, got {sizes[0]} and {sizes[1]}")
@@ -253,10 +261,3 @@ def _first_unpaired(left: list[Path], right: list[Path]) -> str:
         return ""
     missing = sorted(names_left ^ names_right)
     return f"; the first without a partner is {missing[0]}" if missing else ""
-
-
-def _kitti_cameras(left: str | Path, right: str | Path) -> tuple[int, int] | None:
-    """KITTI's colour folders (image_2 and image_3, image_02 and image_03) belong to P2 and P3, the others to P0 and P1."""
-    colour = re.compile(r"image_0?([23])(?=\D|$)")
-    found_left, found_right = colour.findall(str(left)), colour.findall(str(right))
-    return (2, 3) if found_left[-1:] == ["2"] and found_right[-1:] == ["3"] else None
