@@ -1,7 +1,8 @@
-"""Walls, and a floor seen from straight above: large planes with nothing behind them."""
+"""What is no object: walls, a floor seen from straight above, and uneven ground."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from semantic_stereo_ros.geometry import planes
@@ -12,6 +13,8 @@ _MOST_PLANES = 4
 _SMALLEST_SHARE = 0.04
 _MOST_BEHIND = 0.03
 _LARGEST_LEAN = 0.2
+_SLOPE_ROWS = 3
+_WIDE_M = 0.8
 
 
 def background_planes(grid: planes.SampleGrid, rig: StereoRig, ground: GroundPlane | None) -> list[np.ndarray]:
@@ -79,3 +82,28 @@ def _score(tried: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, toler
     residual = ((d - (tried[:, :2] @ np.stack([u, v]) + tried[:, 2:])) / tolerance).astype(np.float32)
     inliers = np.clip(1 - residual * residual, 0, 1) @ free.astype(np.float32)
     return inliers - 3 * np.count_nonzero(residual < -3, axis=1)
+
+
+def terrain(d: np.ndarray, height_m: np.ndarray, near_ground: np.ndarray, ground: GroundPlane, rig: StereoRig, stride: int) -> np.ndarray:
+    """(h, w) bool: kerbs, lawns, slopes - wide low surfaces that face up but do not lie in the ground plane.
+
+    A horizontal surface at height h changes its disparity by bf * |n_y| / (fy * (offset - h)) px per row; an upright one hardly does.
+    """
+    up_facing = np.zeros(d.shape, np.uint8)
+    reach = _SLOPE_ROWS
+    if d.shape[0] <= 2 * reach:
+        return up_facing > 0
+    below_camera = np.maximum(np.float32(ground.offset_m) - height_m, np.float32(0.1))
+    expected = np.float32(rig.bf * abs(ground.normal[1]) / rig.fy * 2 * reach * stride) / below_camera[reach:-reach]
+    change = d[2 * reach :] - d[: -2 * reach]
+    up_facing[reach:-reach] = (change > 0.5 * expected) & (change < 2 * expected)
+    up_facing &= near_ground.astype(np.uint8)
+    up_facing = cv2.morphologyEx(up_facing, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(up_facing, connectivity=4)
+    pixels = np.bincount(labels.ravel(), minlength=count)
+    mean_d = np.bincount(labels.ravel(), weights=d.ravel(), minlength=count) / np.maximum(pixels, 1)
+    mean_height = np.bincount(labels.ravel(), weights=height_m.ravel(), minlength=count) / np.maximum(pixels, 1)
+    width_m = stats[:, cv2.CC_STAT_WIDTH] * (stride * rig.baseline_m) / np.maximum(mean_d, 1e-3)
+    wide = width_m > np.maximum(_WIDE_M, 4 * mean_height)
+    wide[0] = False
+    return wide[labels]

@@ -76,6 +76,26 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
     return _relabel(np.array([_root(parent, i) for i in range(count + 1)]), labels)
 
 
+def join_tops(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, flat: np.ndarray) -> tuple[int, np.ndarray]:
+    """(count, labels) after joining the `flat` ((count + 1,) bool) regions to what carries them: seen from a little above, the top of a box
+    recedes so fast that it parts from the front."""
+    lower, upper = labels[1:], labels[:-1]
+    v, u = np.nonzero((lower != upper) & (lower > 0) & flat[upper])
+    under, over = lower[v, u], upper[v, u]
+    step = d[v + 1, u] - d[v, u]
+    near = (step > -allowed[v, u]) & (step < 3 * allowed[v, u])
+    width = np.bincount(
+        np.unique(labels.astype(np.int64) * labels.shape[1] + np.arange(labels.shape[1])) // labels.shape[1], minlength=count + 1
+    )
+    roots = np.arange(count + 1)
+    codes, votes = np.unique(over[near].astype(np.int64) * (count + 1) + under[near], return_counts=True)
+    for code, number in zip(codes.tolist(), votes.tolist()):
+        top, carrier = divmod(code, count + 1)
+        if number > 0.5 * width[top] and not flat[carrier]:
+            roots[top] = carrier
+    return _relabel(roots, labels)
+
+
 def _borders(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[dict, dict]:
     """Per pair of touching pieces: the number of neighbouring pixels across their border that agree, and of all."""
     codes, agrees = [], []

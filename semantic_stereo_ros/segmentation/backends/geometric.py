@@ -13,11 +13,12 @@ from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.segmentation import edges, masks, pieces, regions
-from semantic_stereo_ros.segmentation.background import background_planes
+from semantic_stereo_ros.segmentation.background import background_planes, terrain
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
 _WORK_PIXELS = 110_000
 _WIDEST_BRIDGE_M = 0.4
+_HIGHEST_TERRAIN_M = 0.4
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class Backend:
         if config.ground:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
-        labels = _segment(disparity, self._ground, config, stride)
-        return _records(labels, config, self._ground)
+        labels, scores = _segment(disparity, self._ground, config, stride)
+        return _records(labels, scores, disparity, config, self._ground)
 
 
-def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> np.ndarray:
+def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) uint16 labels and, by label, how much of each outline stands out."""
     rig = disparity.rig
     d_full = disparity.disparity_px + np.float32(rig.doffs_px)
     d = d_full[::stride, ::stride]
@@ -79,7 +81,7 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     with np.errstate(invalid="ignore"):
         known = (d > 0) & (sigma >= 0)
     if not known.any():
-        return np.zeros(d_full.shape, np.uint16)
+        return np.zeros(d_full.shape, np.uint16), np.zeros(1)
     distance, (d, sigma) = edges.fill_from_nearest(known, d, sigma)
     allowed = edges.allowed_step_px(d, sigma, rig, stride, config.edge_strength, config.min_gap_m)
     near = (distance <= 3.0) & (d > rig.bf / config.max_range_m)
@@ -96,15 +98,25 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     else:
         on_ground = planes.plane_disparity(planes.coefficients_of_plane(ground, rig), rig, stride)
         height = np.float32(ground.offset_m) * (1 - on_ground / d)
+        near &= ~terrain(d, height, near & (np.abs(height) < _HIGHEST_TERRAIN_M), ground, rig, stride)
         core = near & (height > 0.6 * config.min_height_m) & (d - on_ground > tolerance)
     count, labels, d_inside = pieces.cut_into_pieces(core, d, 0.7 * allowed)
     count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
     count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / stride) * d)
-    measured = regions.describe(labels, count, config.min_pixels // (stride * stride), (z * x_over_z[::stride], y, z), height, d, allowed)
-    keep = (measured.pixels * stride * stride >= config.min_pixels) & (measured.size_m.max(axis=1) <= config.max_size_m)
+    xyz = (z * x_over_z[::stride], y, z)
+    smallest = max(1, config.min_pixels // (stride * stride))
+    measured = regions.describe(labels, count, max(1, smallest // 4), xyz, height, d, allowed)
+    if ground is not None:
+        flat = (measured.pixels > 0) & (measured.high_m - measured.low_m < 0.08) & (measured.high_m > config.min_height_m)
+        joined, labels_joined = pieces.join_tops(labels, count, d, allowed, flat)
+        if joined < count:
+            count, labels = joined, labels_joined
+            measured = regions.describe(labels, count, smallest, xyz, height, d, allowed)
+    keep = (measured.pixels >= smallest) & (measured.size_m.max(axis=1) <= config.max_size_m)
     keep &= measured.outline_front >= 0.15 * measured.outline
     if ground is not None:
-        keep &= measured.high_m >= config.min_height_m
+        keep &= measured.high_m >= config.min_height_m + 3 * ground.sigma_m
+        keep &= (measured.high_m > 0.4) | (measured.size_m.max(axis=1) < 5 * measured.high_m)
     keep[0] = False
     renumber = np.zeros(count + 1, np.uint16)
     renumber[keep] = np.arange(1, np.count_nonzero(keep) + 1)
@@ -112,8 +124,9 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     if ground is not None:
         reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * stride)) * d
         labels = _grow_to_contact(labels, near & (labels == 0) & (height > 0.015), d, allowed, reach)
-    labels = masks.keep_enclosed(labels, known)
-    return masks.to_full_size(labels, d, allowed, d_full, stride)
+    labels = masks.fill_holes(masks.keep_enclosed(labels, known), int(labels.max()), 0.1)
+    scores = np.concatenate([[0.0], (measured.outline_front / np.maximum(measured.outline, 1))[keep]])
+    return masks.to_full_size(labels, d, allowed, d_full, stride), scores
 
 
 def _stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
@@ -134,7 +147,15 @@ def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowe
     return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
 
 
-def _records(labels: np.ndarray, config: Config, ground: GroundPlane | None) -> Segmentation:
-    count = int(labels.max()) if labels.size else 0
-    instances = tuple(Instance(label=i) for i in range(1, count + 1))
-    return Segmentation((LabelLayer(labels),), instances, ground)
+def _records(labels: np.ndarray, stands_out: np.ndarray, disparity: Disparity, config: Config, ground: GroundPlane | None) -> Segmentation:
+    """Number the labels that are left 1..N. The score is high for an object whose outline stands out, that was measured and is not tiny."""
+    pixels = np.bincount(labels.ravel(), minlength=len(stands_out))
+    known = np.bincount(labels.ravel(), weights=disparity.valid.ravel(), minlength=len(stands_out))
+    kept = np.flatnonzero(pixels >= config.min_pixels)
+    kept = kept[kept > 0]
+    renumbered = np.zeros(len(stands_out), np.uint16)
+    renumbered[kept] = np.arange(1, len(kept) + 1)
+    share = known[kept] / pixels[kept]
+    scores = np.minimum(1.0, 0.4 + 1.2 * stands_out[kept]) * share * (pixels[kept] / (pixels[kept] + 0.5 * config.min_pixels))
+    instances = tuple(Instance(label=i, score=round(float(score), 3)) for i, score in enumerate(scores, start=1))
+    return Segmentation((LabelLayer(renumbered[labels]),), instances, ground)
