@@ -129,7 +129,7 @@ def _decode_planar(data, width: int, height: int, encoding: str, step: int | Non
             f"a {width}x{height} nv24 image needs {step * height + 2 * width * height} bytes, got {flat.size}: it was cut short"
         )
     chroma = _rows(flat[step * height :], width, height, np.dtype(np.uint8), 2, 2 * step, encoding)
-    return cv2.transform(np.dstack([luma, chroma]), _YUV_TO_RGB)
+    return cv2.transform(np.dstack([np.maximum(luma, 16), chroma]), _YUV_TO_RGB)
 
 
 def decode_compressed(data, name: str = "the compressed image") -> np.ndarray:

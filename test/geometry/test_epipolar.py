@@ -59,8 +59,8 @@ def test_other_kinds_of_images(dtype, colour):
     pair = [image.astype(dtype) * (200 if dtype == np.uint16 else 1) for image in (left, right)]
     if colour:
         pair = [np.dstack([image] * 3) for image in pair]
-    assert kinds(*pair) == []
-    assert kinds(*pair[::-1]) == ["swapped"]
+    assert kinds(pair[0], pair[1]) == []
+    assert kinds(pair[1], pair[0]) == ["swapped"]
 
 
 @pytest.mark.parametrize("make", ["black", "noise", "blur", "unrelated"])
@@ -136,15 +136,16 @@ def test_chessboards_before_and_after_rectification(real_data):
     """Repetitive boards: every raw pair that can be judged is called unrectified, no rectified pair is."""
     folder = real_data("chessboards")
     stored = np.load(folder / "calib_fitted.npz")
-    cameras = [CameraModel(stored[f"K{n}"], stored[f"D{n}"]) for n in (1, 2)]
-    rectifier = Rectifier(StereoCalibration(*cameras, (640, 480), stored["R"], stored["T"].ravel()))
+    left_camera, right_camera = (CameraModel(stored[f"K{n}"], stored[f"D{n}"]) for n in (1, 2))
+    rectifier = Rectifier(StereoCalibration(left_camera, right_camera, (640, 480), stored["R"], stored["T"].ravel()))
     judged = 0
     for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14):
         left, right = (read_image(folder / f"{side}{number:02d}.jpg") for side in ("left", "right"))
         raw = kinds(left, right)
         assert raw in (["unrectified"], ["unknown"])
         judged += raw == ["unrectified"]
-        assert kinds(*rectifier(left, right)) == []
+        rectified = rectifier(left, right)
+        assert kinds(rectified[0], rectified[1]) == []
     assert judged >= 11
 
 
@@ -161,4 +162,4 @@ def test_people_before_and_after_rectification(real_data):
         rectified = rectifier(left, right)
         assert epipolar_health(*rectified).median_abs_dy_px < 2.0
         assert not [f for f in findings(epipolar_health(*rectified)) if f.fatal]
-        assert kinds(*rectified[::-1])[0] == "swapped"
+        assert kinds(rectified[1], rectified[0])[0] == "swapped"

@@ -9,6 +9,7 @@ import pytest
 from semantic_stereo_ros.checks import CalibrationError, ImageError
 from semantic_stereo_ros.geometry.calibration import CameraModel, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
+from semantic_stereo_ros.io.images import read_image
 
 SIZE = (640, 480)
 K_LEFT = np.array([[520.0, 0, 330], [0, 522, 236], [0, 0, 1]])
@@ -24,8 +25,8 @@ MODELS = {
 
 def calibration(model: str = "plumb_bob", **changes) -> StereoCalibration:
     values = dict(
-        left=CameraModel(K_LEFT, MODELS[model], model, "left camera"),
-        right=CameraModel(K_RIGHT, MODELS[model], model, "right camera"),
+        left=CameraModel(K_LEFT, np.array(MODELS[model]), model, "left camera"),
+        right=CameraModel(K_RIGHT, np.array(MODELS[model]), model, "right camera"),
         size_wh=SIZE,
         rotation=ROTATION,
         translation_m=TRANSLATION,
@@ -118,9 +119,9 @@ def test_chessboards_are_aligned_and_triangulate_to_flat_square_boards(real_data
     rectifier = Rectifier(raw)
     found = 0
     for number in ("01", "04", "07", "09", "14"):
-        pair = [cv2.imread(str(folder / f"{side}{number}.jpg"), cv2.IMREAD_GRAYSCALE) for side in ("left", "right")]
+        pair = [read_image(folder / f"{side}{number}.jpg") for side in ("left", "right")]
         corners = []
-        for image in rectifier(*pair):
+        for image in rectifier(pair[0], pair[1]):
             seen, points = cv2.findChessboardCorners(image, (9, 6))
             if not seen:
                 break
@@ -175,16 +176,16 @@ def test_values_that_are_not_finite(bad):
     with pytest.raises(CalibrationError, match="finite"):
         CameraModel(broken)
     with pytest.raises(CalibrationError, match="finite"):
-        CameraModel(K_LEFT, [bad, 0, 0, 0, 0])
+        CameraModel(K_LEFT, np.array([bad, 0, 0, 0, 0]))
     with pytest.raises(CalibrationError, match="finite"):
         calibration(translation_m=np.array([bad, 0, 0]))
 
 
 def test_unknown_model_and_wrong_count():
     with pytest.raises(CalibrationError, match="unknown; known: plumb_bob"):
-        CameraModel(K_LEFT, [0.0] * 5, "kannala")
+        CameraModel(K_LEFT, np.zeros(5), "kannala")
     with pytest.raises(CalibrationError, match="4 distortion coefficients, got 5"):
-        CameraModel(K_LEFT, [0.0] * 5, "fisheye")
+        CameraModel(K_LEFT, np.zeros(5), "fisheye")
 
 
 def test_not_a_rotation():
