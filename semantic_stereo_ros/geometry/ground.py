@@ -19,7 +19,7 @@ class GroundConfig:
 
     max_pitch_deg: float = option(50.0, "largest pitch of the camera against the ground", unit="deg", minimum=0.0, maximum=85.0)
     max_roll_deg: float = option(25.0, "largest roll of the camera against the ground", unit="deg", minimum=0.0, maximum=85.0)
-    min_fraction: float = option(0.05, "smallest share of the known pixels that must lie on the ground", minimum=0.0, maximum=1.0)
+    min_fraction: float = option(0.08, "smallest share of the known pixels that must lie on the ground", minimum=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def _accept(abc: np.ndarray, samples: _Samples, rig: StereoRig, config: GroundCo
     inlier = np.abs(residual) < samples.tolerance
     count = int(np.count_nonzero(inlier))
     below = int(np.count_nonzero(residual < -3 * samples.tolerance))
-    if count < max(30, config.min_fraction * samples.d.size) or below > count:
+    if count < max(30, config.min_fraction * samples.d.size) or 2 * below > count:
         return None
     normal, offset = planes.plane_from_coefficients(abc, rig)
     heights = offset * (1 - predicted[inlier] / samples.d[inlier])

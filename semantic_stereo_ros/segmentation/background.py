@@ -47,7 +47,11 @@ def background_planes(grid: planes.SampleGrid, rig: StereoRig, ground: GroundPla
             inlier = free & (np.abs(residual) < grid.tolerance)
             behind = np.count_nonzero(known & (residual < -3 * grid.tolerance))
         count = np.count_nonzero(inlier)
-        if count < _SMALLEST_SHARE * everything or behind > _MOST_BEHIND * everything or not _is_upright(best[None], rig, ground)[0]:
+        if (
+            count < _SMALLEST_SHARE * everything
+            or behind > max(_MOST_BEHIND * everything, 0.1 * count)
+            or not _is_upright(best[None], rig, ground)[0]
+        ):
             break
         found.append(best)
         free &= ~inlier
@@ -81,7 +85,7 @@ def _is_upright(tried: np.ndarray, rig: StereoRig, ground: GroundPlane | None) -
 def _score(tried: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, tolerance: np.ndarray, free: np.ndarray) -> np.ndarray:
     residual = ((d - (tried[:, :2] @ np.stack([u, v]) + tried[:, 2:])) / tolerance).astype(np.float32)
     inliers = np.clip(1 - residual * residual, 0, 1) @ free.astype(np.float32)
-    return inliers - 3 * np.count_nonzero(residual < -3, axis=1)
+    return inliers - 2 * np.count_nonzero(residual < -3, axis=1)
 
 
 def terrain(d: np.ndarray, height_m: np.ndarray, near_ground: np.ndarray, ground: GroundPlane, rig: StereoRig, stride: int) -> np.ndarray:

@@ -6,14 +6,18 @@ import cv2
 import numpy as np
 
 
-def keep_enclosed(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+def keep_enclosed(labels: np.ndarray, known: np.ndarray, widest_px: int) -> np.ndarray:
     """(h, w) labels where an unknown pixel keeps or gets a label only if the known pixels on both of its sides, in its row or in its
-    column, have that label: holes are filled, the strip that only the left camera sees beside an object is not."""
+    column and at most `widest_px` apart, have that label: holes are filled, the strip that only the left camera sees beside an object is not."""
     enclosed = np.zeros_like(labels)
     for image, there, out in ((labels, known, enclosed), (labels.T, known.T, enclosed.T)):
-        before, after = _last_known(image, there), _last_known(image[:, ::-1], there[:, ::-1])[:, ::-1]
-        agree = before == after
-        out[agree] = np.maximum(out, before)[agree]
+        column = np.arange(image.shape[1], dtype=np.int32)
+        before = np.maximum.accumulate(np.where(there, column, -1), axis=1)
+        after = np.minimum.accumulate(np.where(there, column, image.shape[1])[:, ::-1], axis=1)[:, ::-1]
+        rows, columns = np.nonzero(~there & (before >= 0) & (after < image.shape[1]) & (after - before <= widest_px))
+        one, other = image[rows, before[rows, columns]], image[rows, after[rows, columns]]
+        agree = (one == other) & (one > 0)
+        out[rows[agree], columns[agree]] = one[agree]
     return np.where(known, labels, enclosed)
 
 
@@ -26,7 +30,7 @@ def fill_holes(labels: np.ndarray, count: int, largest_share: float) -> np.ndarr
         if bottom - top < 3 or right - left < 3:
             continue
         part = (labels[top:bottom, left:right] == label).astype(np.uint8)
-        outside, holes, stats, _ = cv2.connectedComponentsWithStats(1 - part, connectivity=4)
+        _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - part, connectivity=4)
         at_rim = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
         small = stats[:, cv2.CC_STAT_AREA] < largest_share * int(part.sum())
         small[0] = False
@@ -49,13 +53,6 @@ def _boxes(labels: np.ndarray, count: int) -> np.ndarray:
         seen = highest >= 0
         boxes[seen, side], boxes[seen, side + 2] = lowest[seen], highest[seen] + 1
     return boxes
-
-
-def _last_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Label of the nearest known pixel to the left, 0 where there is none."""
-    column = np.arange(labels.shape[1], dtype=np.int32)
-    last = np.maximum.accumulate(np.where(known, column, -1), axis=1)
-    return np.where(last >= 0, np.take_along_axis(labels, np.maximum(last, 0), axis=1), 0)
 
 
 def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full: np.ndarray, stride: int) -> np.ndarray:

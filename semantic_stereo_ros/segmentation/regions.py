@@ -11,9 +11,9 @@ _BESIDE_PIXELS = 3
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """One row per label 0..count (row 0 is the background's and means nothing). pixels: of the working image; size_m (n, 3): extent
-    along x, y, z between the 2nd and 98th percentile; low_m, high_m: 5th and 95th percentile of the height above ground (of -y without
-    one); outline_front, outline_behind: neighbours across a depth step that are farther, that are nearer; border: (n,) pixels at the image's border.
+    """One row per label 0..count; row 0 means nothing. pixels: of the working image. size_m (n, 3): extent along x, y, z between the 2nd
+    and the 98th percentile, center_m (n, 3) the medians; low_m, high_m: 5th and 95th percentile of the height. outline, outline_front,
+    outline_behind: pixels of the outline, those nearer than what lies beside, those farther.
     """
 
     pixels: np.ndarray
@@ -24,7 +24,6 @@ class Regions:
     outline_front: np.ndarray
     outline_behind: np.ndarray
     outline: np.ndarray
-    border: np.ndarray
 
     @property
     def front_share(self) -> np.ndarray:
@@ -58,8 +57,7 @@ def describe(
             size[label, axis], center[label, axis] = last - first, middle
         low[label], _, high[label] = _spread(height.ravel()[where], 0.05)
     front, behind, outline = outlines(labels, count, d, allowed)
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return Regions(pixels, size, center, low, high, front, behind, outline, np.bincount(edge, minlength=count + 1))
+    return Regions(pixels, size, center, low, high, front, behind, outline)
 
 
 def _spread(values: np.ndarray, share: float) -> tuple[float, float, float]:

@@ -28,8 +28,9 @@ class Config:
     ground: bool = option(True, "look for a ground plane and take it out; off for views straight down or without a floor")
     min_pixels: int = option(150, "smallest object", unit="px", minimum=9)
     min_height_m: float = option(0.12, "an object must rise this far above the ground", unit="m", minimum=0.0, maximum=5.0)
+    min_score: float = option(0.45, "drop objects with a lower score: outline, share of known pixels, confidence", minimum=0.0, maximum=1.0)
     max_range_m: float = option(40.0, "ignore what is farther away", unit="m", minimum=0.1, maximum=1000.0)
-    max_size_m: float = option(6.0, "anything larger is background: a wall, a building", unit="m", minimum=0.1, maximum=1000.0)
+    max_size_m: float = option(5.0, "anything larger is background: a wall, a building", unit="m", minimum=0.1, maximum=1000.0)
     edge_strength: float = option(3.0, "a depth step is an edge from this many sigmas on", unit="sigma", minimum=0.5, maximum=20.0)
     min_gap_m: float = option(0.10, "and only if it exceeds this gap", unit="m", minimum=0.0, maximum=5.0)
 
@@ -112,8 +113,12 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
         if joined < count:
             count, labels = joined, labels_joined
             measured = regions.describe(labels, count, smallest, xyz, height, d, allowed)
-    keep = (measured.pixels >= smallest) & (measured.size_m.max(axis=1) <= config.max_size_m)
+    size = measured.size_m.copy()
+    noise = np.float32(4.0 / rig.bf) * np.square(measured.center_m[:, 2]) * np.float32(np.median(sigma[core])) if core.any() else 0.0
+    size[:, 2] = np.maximum(0.0, size[:, 2] - noise)
+    keep = (measured.pixels >= smallest) & (size.max(axis=1) <= config.max_size_m)
     keep &= measured.outline_front >= 0.15 * measured.outline
+    keep &= (measured.pixels < 0.2 * d.size) | (measured.front_share > 0.7)
     if ground is not None:
         keep &= measured.high_m >= config.min_height_m + 3 * ground.sigma_m
         keep &= (measured.high_m > 0.4) | (measured.size_m.max(axis=1) < 5 * measured.high_m)
@@ -124,7 +129,7 @@ def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, s
     if ground is not None:
         reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * stride)) * d
         labels = _grow_to_contact(labels, near & (labels == 0) & (height > 0.015), d, allowed, reach)
-    labels = masks.fill_holes(masks.keep_enclosed(labels, known), int(labels.max()), 0.1)
+    labels = masks.fill_holes(masks.keep_enclosed(labels, known, d.shape[1] // 16), int(labels.max()), 0.1)
     scores = np.concatenate([[0.0], (measured.outline_front / np.maximum(measured.outline, 1))[keep]])
     return masks.to_full_size(labels, d, allowed, d_full, stride), scores
 
@@ -151,11 +156,12 @@ def _records(labels: np.ndarray, stands_out: np.ndarray, disparity: Disparity, c
     """Number the labels that are left 1..N. The score is high for an object whose outline stands out, that was measured and is not tiny."""
     pixels = np.bincount(labels.ravel(), minlength=len(stands_out))
     known = np.bincount(labels.ravel(), weights=disparity.valid.ravel(), minlength=len(stands_out))
-    kept = np.flatnonzero(pixels >= config.min_pixels)
+    sure = np.bincount(labels.ravel(), weights=disparity.confidence.ravel(), minlength=len(stands_out)) / np.maximum(known, 1)
+    scores = np.minimum(1.0, 0.4 + 1.2 * stands_out) * known / np.maximum(pixels, 1) * np.minimum(1.0, sure / 0.8)
+    scores *= pixels / (pixels + 0.5 * config.min_pixels)
+    kept = np.flatnonzero((pixels >= config.min_pixels) & (scores >= config.min_score))
     kept = kept[kept > 0]
     renumbered = np.zeros(len(stands_out), np.uint16)
     renumbered[kept] = np.arange(1, len(kept) + 1)
-    share = known[kept] / pixels[kept]
-    scores = np.minimum(1.0, 0.4 + 1.2 * stands_out[kept]) * share * (pixels[kept] / (pixels[kept] + 0.5 * config.min_pixels))
-    instances = tuple(Instance(label=i, score=round(float(score), 3)) for i, score in enumerate(scores, start=1))
+    instances = tuple(Instance(label=i, score=round(float(score), 3)) for i, score in enumerate(scores[kept], start=1))
     return Segmentation((LabelLayer(renumbered[labels]),), instances, ground)
