@@ -11,10 +11,12 @@ def keep_enclosed(labels: np.ndarray, known: np.ndarray, widest_px: int) -> np.n
     column and at most `widest_px` apart, have that label: holes are filled, the strip that only the left camera sees beside an object is not."""
     enclosed = np.zeros_like(labels)
     for image, there, out in ((labels, known, enclosed), (labels.T, known.T, enclosed.T)):
-        column = np.arange(image.shape[1], dtype=np.int32)
-        before = np.maximum.accumulate(np.where(there, column, -1), axis=1)
-        after = np.minimum.accumulate(np.where(there, column, image.shape[1])[:, ::-1], axis=1)[:, ::-1]
-        rows, columns = np.nonzero(~there & (before >= 0) & (after < image.shape[1]) & (after - before <= widest_px))
+        column = np.arange(image.shape[1], dtype=np.int16)
+        before = np.maximum.accumulate(np.where(there, column, np.int16(-1)), axis=1)
+        after = np.minimum.accumulate(np.where(there, column, np.int16(image.shape[1]))[:, ::-1], axis=1)[:, ::-1]
+        rows, columns = np.divmod(
+            np.flatnonzero(~there & (before >= 0) & (after < image.shape[1]) & (after - before <= widest_px)), image.shape[1]
+        )
         one, other = image[rows, before[rows, columns]], image[rows, after[rows, columns]]
         agree = (one == other) & (one > 0)
         out[rows[agree], columns[agree]] = one[agree]
@@ -43,7 +45,7 @@ def fill_holes(labels: np.ndarray, count: int, largest_share: float) -> np.ndarr
 def _boxes(labels: np.ndarray, count: int) -> np.ndarray:
     """(count + 1, 4) top, left, bottom, right of each label, the maxima exclusive; zeros for a label without a pixel."""
     boxes = np.zeros((count + 1, 4), np.int64)
-    rows, columns = np.nonzero(labels)
+    rows, columns = np.divmod(np.flatnonzero(labels), labels.shape[1])
     label = labels[rows, columns]
     for side, values in ((0, rows), (1, columns)):
         lowest = np.full(count + 1, np.iinfo(np.int64).max)
@@ -72,7 +74,7 @@ def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full:
     full = np.ascontiguousarray(enlarge(labels))
     difference = np.abs(d_full - enlarge(d))
     with np.errstate(invalid="ignore"):
-        v, u = np.nonzero(difference > 0.5 * enlarge(allowed))
+        v, u = np.divmod(np.flatnonzero(difference > 0.5 * enlarge(allowed)), width)
     here, best = d_full[v, u], difference[v, u]
     chosen = full[v, u]
     row, column = v // stride, u // stride

@@ -59,16 +59,10 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
             votes[pair] = max(votes.get(pair, 0), number)
     if not votes:
         return count, labels
-    flat = labels.ravel()
-    rows = np.bincount(
-        np.unique(flat.astype(np.int64) * labels.shape[0] + np.repeat(np.arange(labels.shape[0]), labels.shape[1])) // labels.shape[0],
-        minlength=count + 1,
-    )
-    columns = np.bincount(
-        np.unique(flat.astype(np.int64) * labels.shape[1] + np.tile(np.arange(labels.shape[1]), labels.shape[0])) // labels.shape[1],
-        minlength=count + 1,
-    )
-    extent = np.minimum(rows, columns)
+    extent = {}
+    for label in {label for pair in votes for label in pair}:
+        mask = labels == label
+        extent[label] = min(np.count_nonzero(mask.any(axis=0)), np.count_nonzero(mask.any(axis=1)))
     parent = np.arange(count + 1)
     for (a, b), number in sorted(votes.items(), key=lambda item: -item[1]):
         if number >= max(3, 0.4 * min(extent[a], extent[b])):
@@ -80,18 +74,15 @@ def join_tops(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray
     """(count, labels) after joining the `flat` ((count + 1,) bool) regions to what carries them: seen from a little above, the top of a box
     recedes so fast that it parts from the front."""
     lower, upper = labels[1:], labels[:-1]
-    v, u = np.nonzero((lower != upper) & (lower > 0) & flat[upper])
+    v, u = np.divmod(np.flatnonzero((lower != upper) & (lower > 0) & flat[upper]), labels.shape[1])
     under, over = lower[v, u], upper[v, u]
     step = d[v + 1, u] - d[v, u]
     near = (step > -allowed[v, u]) & (step < 3 * allowed[v, u])
-    width = np.bincount(
-        np.unique(labels.astype(np.int64) * labels.shape[1] + np.arange(labels.shape[1])) // labels.shape[1], minlength=count + 1
-    )
     roots = np.arange(count + 1)
     codes, votes = np.unique(over[near].astype(np.int64) * (count + 1) + under[near], return_counts=True)
     for code, number in zip(codes.tolist(), votes.tolist()):
         top, carrier = divmod(code, count + 1)
-        if number > 0.5 * width[top] and not flat[carrier]:
+        if not flat[carrier] and number > 0.5 * np.count_nonzero((labels == top).any(axis=0)):
             roots[top] = carrier
     return _relabel(roots, labels)
 

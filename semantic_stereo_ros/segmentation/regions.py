@@ -79,7 +79,7 @@ def outlines(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray)
         rim = np.zeros(labels.shape, bool)
         inner = _shifted(labels, down, right)
         rim[inner[0]] = labels[inner[0]] != labels[inner[1]]
-        v, u = np.nonzero(rim & (labels > 0))
+        v, u = np.divmod(np.flatnonzero(rim & (labels > 0)), width)
         label = labels[v, u]
         beside = (np.clip(v + _BESIDE_PIXELS * down, 0, height - 1), np.clip(u + _BESIDE_PIXELS * right, 0, width - 1))
         step = d[v, u] - d[beside]

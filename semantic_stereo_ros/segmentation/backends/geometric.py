@@ -32,7 +32,7 @@ class Config:
     max_range_m: float = option(40.0, "ignore what is farther away", unit="m", minimum=0.1, maximum=1000.0)
     max_size_m: float = option(5.0, "anything larger is background: a wall, a building", unit="m", minimum=0.1, maximum=1000.0)
     edge_strength: float = option(3.0, "a depth step is an edge from this many sigmas on", unit="sigma", minimum=0.5, maximum=20.0)
-    min_gap_m: float = option(0.10, "and only if it exceeds this gap", unit="m", minimum=0.0, maximum=5.0)
+    min_gap_m: float = option(0.1, "and only if it exceeds this gap", unit="m", minimum=0.0, maximum=5.0)
 
 
 class Backend:
@@ -70,7 +70,7 @@ class Backend:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
         labels, scores = _segment(disparity, self._ground, config, stride)
-        return _records(labels, scores, disparity, config, self._ground)
+        return _records(labels, scores, disparity, config, self._ground, stride)
 
 
 def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,25 +143,30 @@ def _stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
 
 def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed: np.ndarray, reach_px: np.ndarray) -> np.ndarray:
     """Give the pixels just above the ground to the object straight above them, where the depth goes on; `reach_px` rows at most."""
-    rows = np.arange(labels.shape[0], dtype=np.int32)[:, None]
-    last = np.maximum.accumulate(np.where(labels > 0, rows, -1), axis=0)
+    rows = np.arange(labels.shape[0], dtype=np.int16)[:, None]
+    last = np.maximum.accumulate(np.where(labels > 0, rows, np.int16(-1)), axis=0)
     above = np.maximum(last, 0)
-    broken = np.maximum.accumulate(np.where(band | (labels > 0), -1, rows), axis=0)
+    broken = np.maximum.accumulate(np.where(band | (labels > 0), np.int16(-1), rows), axis=0)
     joined = band & (last > broken) & (rows - last <= reach_px)
     joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
     return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
 
 
-def _records(labels: np.ndarray, stands_out: np.ndarray, disparity: Disparity, config: Config, ground: GroundPlane | None) -> Segmentation:
+def _records(
+    labels: np.ndarray, stands_out: np.ndarray, disparity: Disparity, config: Config, ground: GroundPlane | None, stride: int
+) -> Segmentation:
     """Number the labels that are left 1..N. The score is high for an object whose outline stands out, that was measured and is not tiny."""
-    pixels = np.bincount(labels.ravel(), minlength=len(stands_out))
-    known = np.bincount(labels.ravel(), weights=disparity.valid.ravel(), minlength=len(stands_out))
-    sure = np.bincount(labels.ravel(), weights=disparity.confidence.ravel(), minlength=len(stands_out)) / np.maximum(known, 1)
-    scores = np.minimum(1.0, 0.4 + 1.2 * stands_out) * known / np.maximum(pixels, 1) * np.minimum(1.0, sure / 0.8)
+    count = len(stands_out)
+    pixels = cv2.calcHist([labels], [0], None, [count], [0, count]).ravel()
+    sparse = labels[::stride, ::stride].ravel()
+    sampled = np.maximum(np.bincount(sparse, minlength=count), 1)
+    known = np.bincount(sparse, weights=disparity.valid[::stride, ::stride].ravel(), minlength=count) / sampled
+    sure = np.bincount(sparse, weights=disparity.confidence[::stride, ::stride].ravel(), minlength=count) / sampled
+    scores = np.minimum(1.0, 0.4 + 1.2 * stands_out) * np.minimum(known, sure / 0.8)
     scores *= pixels / (pixels + 0.5 * config.min_pixels)
     kept = np.flatnonzero((pixels >= config.min_pixels) & (scores >= config.min_score))
     kept = kept[kept > 0]
-    renumbered = np.zeros(len(stands_out), np.uint16)
+    renumbered = np.zeros(count, np.uint16)
     renumbered[kept] = np.arange(1, len(kept) + 1)
     instances = tuple(Instance(label=i, score=round(float(score), 3)) for i, score in enumerate(scores[kept], start=1))
     return Segmentation((LabelLayer(renumbered[labels]),), instances, ground)
