@@ -146,7 +146,5 @@ def _shared_memory() -> list[Row]:
         return []
     free_mb = shutil.disk_usage(shm).free // 2**20
     enough = free_mb >= MIN_SHM_MB
-    remedy = (
-        "" if enough else f"{MIN_SHM_MB} MB lets two processes pass images; docker run --shm-size=512m, or remove stale fastrtps_* files"
-    )
+    remedy = "" if enough else f"{MIN_SHM_MB} MB lets two processes pass images: docker run --shm-size=512m, or remove stale fastrtps_*"
     return [("/dev/shm", True if enough else None, f"{free_mb} MB free", remedy)]
