@@ -27,9 +27,9 @@ _LARGEST_SLOPE = 0.15
 class EpipolarHealth:
     """What sparse matches say of a pair.
 
-    matches: matches that agree with each other; dy_px = y_right - y_left of them: median_abs_dy_px, p90_abs_dy_px, median_dy_px
-    (signed); behind_fraction: share with d + doffs < 0 (behind infinity, impossible), behind_if_swapped: the same share if the
-    images are exchanged. Numbers are NaN when `known` is False: too few matches to say anything.
+    matches: matches that agree with each other; of them dy_px = y_right - y_left: median_abs_dy_px, p90_abs_dy_px, median_dy_px (signed).
+    behind_fraction: share with d + doffs < 0 (behind infinity, impossible); behind_if_swapped: the same share if the images are
+    exchanged; negative_fraction: share with a raw disparity d < 0. Numbers are NaN when `known` is False: too few matches to tell.
     """
 
     matches: int
@@ -38,6 +38,7 @@ class EpipolarHealth:
     median_dy_px: float = float("nan")
     behind_fraction: float = float("nan")
     behind_if_swapped: float = float("nan")
+    negative_fraction: float = float("nan")
 
     @property
     def known(self) -> bool:
@@ -55,8 +56,8 @@ class EpipolarHealth:
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: 'identical', 'swapped', 'unrectified' (fatal: the results would be wrong), 'row_error', 'behind_infinity' or 'unknown'
-    (worth saying). message: one sentence."""
+    """message: one sentence. kind: 'identical', 'swapped' or 'unrectified' when fatal (the results would be wrong); 'row_error',
+    'behind_infinity', 'negative' or 'unknown' when it is only worth saying."""
 
     kind: str
     message: str
@@ -94,6 +95,7 @@ def epipolar_health(left: np.ndarray, right: np.ndarray, doffs_px: float = 0.0) 
         median_dy_px=float(np.median(shift[:, 1])),
         behind_fraction=float(np.mean(disparity + doffs_px < -tolerance)),
         behind_if_swapped=float(np.mean(doffs_px - disparity < -tolerance)),
+        negative_fraction=float(np.mean(disparity < -tolerance)),
     )
 
 
@@ -123,6 +125,10 @@ def findings(health: EpipolarHealth, max_row_error_px: float = MAX_ROW_ERROR_PX)
         result.append(
             Finding("behind_infinity", f"{text}: do the calibration's principal points (doffs) belong to these images?", fatal=False)
         )
+    elif health.negative_fraction > 0.9:
+        # With a large doffs both orders are possible, and only the scene's distance could tell.
+        text = f"{health.negative_fraction:.0%} of {health.matches} matches have a negative disparity, which is possible with this doffs"
+        result.append(Finding("negative", f"{text} for far scenes only: are left and right swapped?", fatal=False))
     if health.unrectified(min(GOOD_ROW_ERROR_PX, max_row_error_px)):
         text = f"the rows of the pair do not quite match: {_row_error(health)}, good is below {GOOD_ROW_ERROR_PX:g} px"
         result.append(Finding("row_error", f"{text}; calibrate again for accurate distances", fatal=False))

@@ -47,10 +47,18 @@ def test_sides_and_rows_are_told_apart():
 
 
 def test_doffs_is_part_of_the_sign():
-    """Raw disparity -8 px with doffs 20 px is 12 px of parallax: a healthy pair; the same with doffs 0 is behind infinity."""
+    """Raw disparity -8 px is impossible with doffs 0, and 12 px of parallax with doffs 20."""
     left, right = texture(), shifted(texture(), 8.0, 0.0)
-    assert kinds(left, right, doffs_px=20.0) == []
+    assert "swapped" not in kinds(left, right, doffs_px=20.0)
+    far = shifted(texture(), -40.0, 0.0)
+    assert kinds(left, far, doffs_px=20.0) == [] and kinds(far, left, doffs_px=20.0) == ["swapped"]
     assert kinds(left, right, doffs_px=0.0) == ["swapped"]
+
+
+def test_where_doffs_allows_both_orders_the_doubt_is_said():
+    """d = -8 px with doffs 20 px can be 12 px of parallax as given, or 28 px exchanged: a warning, no refusal."""
+    found = findings(epipolar_health(texture(), shifted(texture(), 8.0, 0.0), 20.0))
+    assert [finding.kind for finding in found] == ["negative"] and not found[0].fatal and "swapped?" in found[0].message
 
 
 @pytest.mark.parametrize("dtype, colour", [(np.uint16, False), (np.uint8, True), (np.uint16, True)])
