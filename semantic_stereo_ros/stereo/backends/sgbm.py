@@ -11,8 +11,8 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.stereo.refine import SUBPIXELS, UNKNOWN, RightView, smooth, smooth_along_image, smooth_regions
-from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, Uncertainty
+from semantic_stereo_ros.stereo.refine import SUBPIXELS, UNKNOWN, RightView, SampledPair, SubpixelStep, smooth_along_image, smooth_regions
+from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, sigma_and_confidence
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
@@ -46,16 +46,16 @@ class Config:
     )
     block_size: int = option(0, "width of the matched block, odd; 0 = automatic: 3, for bm 15", unit="px", minimum=0, maximum=255)
     p1: int = option(0, "penalty of a disparity step of 1 px; 0 = automatic: 8 * block_size^2", minimum=0, maximum=1000000)
-    p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 4 * p1", minimum=0, maximum=4000000)
+    p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 3 * p1", minimum=0, maximum=4000000)
     uniqueness_ratio: int = option(10, "margin by which the best match must win over the second best", unit="%", minimum=0, maximum=100)
-    pre_filter_cap: int = option(63, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
+    pre_filter_cap: int = option(31, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
     speckle_size: int = option(
         100, "regions of at most this many pixels that stand apart become unknown; 0 = off", unit="px", minimum=0, maximum=1000000
     )
     speckle_range_px: float = option(1.0, "step between neighbours that parts two regions", unit="px", minimum=0.0, maximum=100.0)
     left_right_check: bool = option(True, "make unknown what the right camera cannot see or sees nearer")
     max_difference_px: float = option(2.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
-    smooth: bool = option(True, "average 5x5 blocks that are one surface; edges stay")
+    refine: bool = option(True, "fractions of a pixel from the images where 5x5 pixels are one surface; edges stay")
     wls: bool = option(False, "smooth known pixels along the image's edges (weighted least squares; needs opencv-contrib); fills nothing")
     wls_lambda: float = option(100.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
     wls_sigma: float = option(8.0, "grey-level step that stops the weighted-least-squares filter", minimum=0.1, maximum=255.0)
@@ -70,7 +70,7 @@ class Backend:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._rig: StereoRig | None = None
+        self._matching: _Matching | None = None
 
     def load(self) -> None:
         """Check what one option alone cannot. Raises ConfigError, and MissingDependencyError for wls without opencv-contrib."""
@@ -83,108 +83,120 @@ class Backend:
         if config.mode == "bm" and 0 < config.block_size < 5:
             raise ConfigError(f"block_size must be 5 or more for mode bm, got {config.block_size}: use 0 for automatic, or 15")
         if config.p1 and config.p2 and config.p2 <= config.p1:
-            raise ConfigError(f"p2 must be above p1, got p1 {config.p1} and p2 {config.p2}: use 0 for automatic, or 4 * p1")
+            raise ConfigError(f"p2 must be above p1, got p1 {config.p1} and p2 {config.p2}: use 0 for automatic, or 3 * p1")
         if config.wls and not hasattr(cv2, "ximgproc"):
             raise missing_dependency("cv2.ximgproc", "wls", "the stereo option wls")
 
     def __call__(self, frame: StereoFrame) -> Disparity:
-        """Match one pair. Raises ImageError via StereoFrame, ConfigError when block and range do not fit the image."""
-        if self._rig != frame.rig:
-            self._allocate(frame.rig)
-        left, right = self._fill(frame)
-        disparity_16 = self._match()
-        known = disparity_16 != UNKNOWN
+        """Match one pair. Raises ConfigError when the images are smaller than the matched block."""
+        config = self.config
+        if self._matching is None or self._matching.rig != frame.rig:
+            self._matching = _Matching(config, frame.rig)
+        matching = self._matching
+        left, right = matching.fill(frame)
+        disparity_16 = matching.match()
+        unknown = disparity_16 == UNKNOWN
+        known = ~unknown
         disparity_px = np.empty(frame.shape, np.float32)
         np.multiply(disparity_16, np.float32(1 / SUBPIXELS), out=disparity_px)
-        if self.config.smooth or self.config.confidence or self.config.wls:
-            np.copyto(disparity_px, 0, where=~known)
-        regions = smooth_regions(disparity_16) if self.config.smooth or self.config.confidence else known
-        if self.config.smooth:
-            smooth(disparity_px, regions)
-        if self.config.wls:
-            disparity_px = smooth_along_image(disparity_px, known, left, self.config.wls_lambda, self.config.wls_sigma)
-        if self.config.confidence:
-            sigma_px, confidence = self._uncertainty(left, right, disparity_px, known, regions)
+        np.copyto(disparity_px, 0, where=unknown)
+        regions = known
+        if config.refine or config.confidence:
+            regions = smooth_regions(disparity_16)
+            matching.pair.show(left, right)
+        if config.refine:
+            matching.subpixel_step(matching.pair, disparity_px, regions)
+        if config.wls:
+            disparity_px = smooth_along_image(disparity_px, known, left, config.wls_lambda, config.wls_sigma)
+        if config.confidence:
+            sigma_px, confidence = sigma_and_confidence(matching.pair, disparity_px, known, regions)
             confidence *= known
         else:
             sigma_px = np.full(frame.shape, CONSTANT_SIGMA_PX, np.float32)
             confidence = known.astype(np.float32)
-        unknown = ~known
         np.copyto(disparity_px, np.nan, where=unknown)
         np.copyto(sigma_px, np.nan, where=unknown)
-        least = self._min_disparity_px
-        return Disparity(disparity_px, sigma_px, confidence, frame.rig, float(least), float(least + self.config.num_disparities))
+        least = matching.min_disparity_px
+        return Disparity(disparity_px, sigma_px, confidence, frame.rig, float(least), float(least + config.num_disparities))
 
     def reset(self, reason: str) -> None:
         """Nothing but buffers is kept between frames."""
 
     def close(self) -> None:
         """Free the matcher and the buffers."""
-        self._rig = self._matcher = self._uncertainty = self._right_view = None
-        self._left = self._right = self._raw = np.empty((0, 0), np.uint8)
+        self._matching = None
 
-    def _allocate(self, rig: StereoRig) -> None:
+
+class _Matching:
+    """OpenCV's matcher and the buffers for one rig.
+
+    The matcher cannot answer columns whose search leaves the image: the largest disparity's worth on the left, and with a
+    negative smallest disparity that much on the right. So both images are padded there, and the answers cut.
+    """
+
+    def __init__(self, config: Config, rig: StereoRig) -> None:
         height, width = rig.shape
-        least = self.config.min_disparity_px
+        least = config.min_disparity_px
         if least == AUTOMATIC_MIN_DISPARITY:
             least = math.floor(-rig.doffs_px)
-        before, after = max(least + self.config.num_disparities, 0), max(-least, 0)
-        self._min_disparity_px = least
-        self._before = before
+        before, after = max(least + config.num_disparities, 0), max(-least, 0)
+        self.config = config
+        self.rig = rig
+        self.min_disparity_px = least
+        self.pair = SampledPair(rig.shape)
+        self.subpixel_step = SubpixelStep(rig.shape)
+        self._columns = slice(before, before + width)
         self._left = np.empty((height, before + width + after), np.uint8)
         self._right = np.empty_like(self._left)
         self._raw = np.empty(self._left.shape, np.int16)
-        self._matcher = self._make_matcher(rig)
+        self._matcher = self._make_matcher()
         self._right_view = RightView(rig.shape)
-        self._uncertainty = Uncertainty(rig.shape)
-        self._rig = rig
 
-    def _make_matcher(self, rig: StereoRig) -> Any:
+    def _make_matcher(self) -> Any:
         config = self.config
         block = config.block_size or (15 if config.mode == "bm" else 3)
-        if block > min(rig.size_wh):
-            width, height = rig.size_wh
+        if block > min(self.rig.size_wh):
+            width, height = self.rig.size_wh
             raise ConfigError(f"the images are {width}x{height}, smaller than the matched block of {block} px: use a smaller block_size")
         if config.mode == "bm":
             matcher = cv2.StereoBM.create(config.num_disparities, block)
-            matcher.setMinDisparity(self._min_disparity_px)
+            matcher.setMinDisparity(self.min_disparity_px)
             matcher.setUniquenessRatio(config.uniqueness_ratio)
             matcher.setPreFilterCap(config.pre_filter_cap)
             return matcher
         p1 = config.p1 or min(8 * block * block, config.p2 // 2 or 1000000)
         return cv2.StereoSGBM.create(
-            minDisparity=self._min_disparity_px,
+            minDisparity=self.min_disparity_px,
             numDisparities=config.num_disparities,
             blockSize=block,
             P1=p1,
-            P2=config.p2 or 4 * p1,
+            P2=config.p2 or 3 * p1,
             disp12MaxDiff=-1,
             preFilterCap=config.pre_filter_cap,
             uniquenessRatio=config.uniqueness_ratio,
             mode=_SGBM_MODES[config.mode],
         )
 
-    def _fill(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
+    def fill(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
         """Both images as 8-bit grey inside the padded buffers; the padding repeats the border columns. Views without padding."""
         table = _tone_table(frame.left, frame.right) if frame.left.dtype == np.uint16 else None
-        start, stop = self._before, self._before + frame.shape[1]
         views = []
         for image, padded in ((frame.left, self._left), (frame.right, self._right)):
-            grey = padded[:, start:stop]
+            grey = padded[:, self._columns]
             if image.ndim == 3:
                 image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
             grey[...] = image if table is None else table[image]
-            padded[:, :start] = grey[:, :1]
-            padded[:, stop:] = grey[:, -1:]
+            padded[:, : self._columns.start] = grey[:, :1]
+            padded[:, self._columns.stop :] = grey[:, -1:]
             views.append(grey)
         return views[0], views[1]
 
-    def _match(self) -> np.ndarray:
+    def match(self) -> np.ndarray:
         """(H, W) int16 map of the unpadded images in 1/16 px, UNKNOWN where the matcher or a check gave none."""
         config = self.config
         raw = self._matcher.compute(self._left, self._right, self._raw)
-        disparity_16 = raw[:, self._before : self._before + self._rig.size_wh[0]].copy()
-        disparity_16[disparity_16 < self._min_disparity_px * SUBPIXELS] = UNKNOWN
+        disparity_16 = raw[:, self._columns].copy()
+        disparity_16[disparity_16 < self.min_disparity_px * SUBPIXELS] = UNKNOWN
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
             disparity_16[hidden] = UNKNOWN
