@@ -70,24 +70,42 @@ def draw_scene(scene: Scene, background: np.ndarray | None = None) -> np.ndarray
     ids = {item.label: item.object_id for item in scene.objects if item.label is not None}
     canvas = draw_segmentation(scene.frame.left if background is None else background, scene.segmentation, ids)
     height, width = canvas.shape[:2]
-    scale = min(max(width / 1600.0, 0.38), 1.2)
-    thickness = 2 if scale > 0.75 else 1
     boxes = {item.object_id: object_rect(item, scene) for item in scene.objects}
     for item in scene.objects:
         rect = boxes[item.object_id]
         if rect is not None and item.state in _PREDICTED:
-            _dashed_rect(canvas, rect, id_color(item.object_id), thickness)
+            _dashed_rect(canvas, rect, id_color(item.object_id), 1 + (height > 700))
         elif rect is not None and item.state == ObjectState.UNMEASURED:
             cv2.rectangle(canvas, rect[:2], (rect[2] - 1, rect[3] - 1), id_color(item.object_id), 1)
-    taken: list[Rect] = []
-    for item in sorted(scene.objects, key=lambda o: o.distance_m if math.isfinite(o.distance_m) else math.inf):
-        rect = boxes[item.object_id]
-        if rect is not None:
-            _draw_label(canvas, label_lines(item), rect, taken, id_color(item.object_id), scale, thickness)
+    shown = [item for item in scene.objects if boxes[item.object_id] is not None]
+    shown.sort(key=lambda item: item.distance_m if math.isfinite(item.distance_m) else math.inf)
+    texts, scale = _texts_and_scale(shown, (width, height))
+    plates: list[Rect] = []
+    for item, lines in zip(shown, texts):
+        box = boxes[item.object_id]
+        assert box is not None
+        plates.append(place_label(_plate_size(lines, scale), box, plates, (width, height)))
+        _draw_leader(canvas, plates[-1], box, id_color(item.object_id))
+    for item, lines, plate in zip(shown, texts, plates):
+        _draw_plate(canvas, lines, plate, id_color(item.object_id), scale)
     if not scene.objects:
         text = scene.status.name.replace("_", " ").lower() + (f": {scene.reason}" if scene.reason else "")
-        _draw_label(canvas, [text], (0, 0, width, height), taken, (255, 255, 255), scale, thickness)
+        plate = place_label(_plate_size([text], scale), (0, 0, width, height), [], (width, height))
+        _draw_plate(canvas, [text], plate, (255, 255, 255), scale)
     return canvas
+
+
+def _texts_and_scale(items: Sequence[SceneObject], image_wh: tuple[int, int]) -> tuple[list[list[str]], float]:
+    """Full labels as large as the image bears; where they would fill a quarter of it, one-line labels, and smaller ones."""
+    scale = min(max(min(image_wh[0] / 1600.0, image_wh[1] / 900.0), 0.4), 1.2)
+    full = [label_lines(item) for item in items]
+    short = [[short_label(item)] for item in items]
+    for texts, factor in ((full, 1.0), (full, 0.85), (short, 1.0), (short, 0.85)):
+        chosen = max(scale * factor, 0.36)
+        sizes = [_plate_size(lines, chosen) for lines in texts]
+        if sum(width * height for width, height in sizes) < 0.22 * image_wh[0] * image_wh[1]:
+            return texts, chosen
+    return short, max(scale * 0.7, 0.33)
 
 
 def label_lines(item: SceneObject) -> list[str]:
@@ -104,6 +122,16 @@ def label_lines(item: SceneObject) -> list[str]:
     if item.state in _PREDICTED:
         lines.append(f"{item.state.name.lower()} (predicted)")
     return lines
+
+
+def short_label(item: SceneObject) -> str:
+    """One line for crowded pictures: '3 car 12.4 +/-0.3 m'; the plain class 'object' is left out, a predicted object has a '?'."""
+    name = "" if item.class_name == "object" else f" {item.class_name}"
+    mark = "?" if item.state in _PREDICTED else ""
+    if not math.isfinite(item.distance_m):
+        return f"{item.object_id}{mark}{name} unknown"
+    sigma = f" +/-{item.distance_sigma_m:.1f}" if math.isfinite(item.distance_sigma_m) else ""
+    return f"{item.object_id}{mark}{name} {item.distance_m:.1f}{sigma} m"
 
 
 def object_rect(item: SceneObject, scene: Scene) -> Rect | None:
@@ -155,20 +183,49 @@ def _dashed_rect(canvas: np.ndarray, rect: Rect, color: tuple[int, int, int], th
         cv2.line(canvas, (x1, y), (x1, end), color, thickness)
 
 
-def _draw_label(canvas: np.ndarray, lines: list[str], box: Rect, taken: list[Rect], color, scale: float, thickness: int) -> None:
-    """Text on a dark plate with a stripe of the object's colour; the plate's place is added to `taken`."""
-    sizes = [cv2.getTextSize(line, _FONT, scale, thickness)[0] for line in lines]
-    pad = max(2, round(5 * scale))
-    line_height = max(size[1] for size in sizes) + 2 * pad
-    size_wh = (max(size[0] for size in sizes) + 3 * pad, line_height * len(lines))
-    rect = place_label(size_wh, box, taken, (canvas.shape[1], canvas.shape[0]))
-    taken.append(rect)
+def _draw_leader(canvas: np.ndarray, plate: Rect, box: Rect, color: tuple[int, int, int]) -> None:
+    """A line from a plate to the middle of a box that it does not touch."""
+    if plate[0] > box[2] or plate[2] < box[0] or plate[1] > box[3] or plate[3] < box[1]:
+        x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
+        cv2.line(canvas, (min(max(x, plate[0]), plate[2] - 1), min(max(y, plate[1]), plate[3] - 1)), (x, y), color, 1, cv2.LINE_AA)
+
+
+def _draw_plate(canvas: np.ndarray, lines: list[str], rect: Rect, color: tuple[int, int, int], scale: float) -> None:
+    """Text on a dark plate with a stripe of the object's colour."""
     plate = canvas[rect[1] : rect[3], rect[0] : rect[2]]
-    plate[:] = (plate * 0.25).astype(np.uint8)
+    plate[:] = (plate * 0.2).astype(np.uint8)
+    pad = _padding(scale)
     cv2.rectangle(canvas, (rect[0], rect[1]), (rect[0] + max(1, pad // 2), rect[3] - 1), color, -1)
-    for i, (line, size) in enumerate(zip(lines, sizes)):
-        origin = (rect[0] + 2 * pad, rect[1] + line_height * i + pad + size[1])
-        cv2.putText(canvas, line, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    line_height = (rect[3] - rect[1]) // len(lines)
+    for i, line in enumerate(lines):
+        _put_text(canvas, line, rect[0] + 2 * pad, rect[1] + line_height * (i + 1) - 2 * pad, scale)
+
+
+def _put_text(canvas: np.ndarray, line: str, x: int, y: int, scale: float) -> None:
+    """White text from (x, y), the baseline; '+/-' becomes one sign, which the font lacks: a plus with a line below."""
+    thickness = _thickness(scale)
+    for i, part in enumerate(line.split("+/-")):
+        if i:
+            (width, height), _ = cv2.getTextSize("+", _FONT, scale, thickness)
+            cv2.putText(canvas, "+", (x, y - max(1, height // 6)), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+            cv2.line(canvas, (x + width // 5, y + 1), (x + width - width // 5, y + 1), (255, 255, 255), thickness)
+            x += width
+        cv2.putText(canvas, part, (x, y), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+        x += cv2.getTextSize(part, _FONT, scale, thickness)[0][0]
+
+
+def _plate_size(lines: Sequence[str], scale: float) -> tuple[int, int]:
+    sizes = [cv2.getTextSize(line.replace("+/-", "+"), _FONT, scale, _thickness(scale))[0] for line in lines]
+    pad = _padding(scale)
+    return max(width for width, _ in sizes) + 4 * pad, (max(height for _, height in sizes) + 3 * pad) * len(lines)
+
+
+def _padding(scale: float) -> int:
+    return max(2, round(4 * scale))
+
+
+def _thickness(scale: float) -> int:
+    return 2 if scale > 0.75 else 1
 
 
 def place_label(size_wh: tuple[int, int], box: Rect, taken: Sequence[Rect], image_wh: tuple[int, int]) -> Rect:
@@ -183,16 +240,19 @@ def place_label(size_wh: tuple[int, int], box: Rect, taken: Sequence[Rect], imag
     best = min(places, key=lambda place: _covered(place, taken))
     if _covered(best, taken) == 0:
         return best
-    grid = [
-        _shifted((x, y), width, height, image_wh)
-        for y in range(0, max(image_wh[1] - height, 0) + 1, max(height // 2, 4))
-        for x in range(0, max(image_wh[0] - width, 0) + 1, max(width // 4, 4))
-    ]
-    free = [place for place in grid if _covered(place, taken) == 0]
-    center = ((x0 + x1) / 2, (y0 + y1) / 2)
-    if free:
-        return min(free, key=lambda p: math.hypot((p[0] + p[2]) / 2 - center[0], (p[1] + p[3]) / 2 - center[1]))
-    return best
+    x, y = np.meshgrid(
+        np.arange(0, image_wh[0] - width + 1, max(width // 4, 4)), np.arange(0, image_wh[1] - height + 1, max(height // 2, 4))
+    )
+    corners = np.column_stack([x.ravel(), y.ravel()])
+    others = np.array(taken)
+    low = np.maximum(corners[:, None], others[None, :, :2])
+    high = np.minimum(corners[:, None] + (width, height), others[None, :, 2:])
+    free = corners[~(high > low).all(axis=2).any(axis=1)]
+    if len(free) == 0:
+        return best
+    away = free + (width / 2, height / 2) - ((x0 + x1) / 2, (y0 + y1) / 2)
+    x_best, y_best = free[np.hypot(away[:, 0], away[:, 1]).argmin()].tolist()
+    return (x_best, y_best, x_best + width, y_best + height)
 
 
 def _shifted(corner: tuple[int, int], width: int, height: int, image_wh: tuple[int, int]) -> Rect:

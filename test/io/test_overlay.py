@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.io.overlay import box_corners, draw_scene, draw_segmentation, id_color, label_lines, object_rect, place_label
+from semantic_stereo_ros.io.overlay import (
+    _texts_and_scale,
+    box_corners,
+    draw_scene,
+    draw_segmentation,
+    id_color,
+    label_lines,
+    object_rect,
+    place_label,
+    short_label,
+)
 from semantic_stereo_ros.types import (
     Disparity,
     Measurement,
@@ -54,6 +64,17 @@ def test_plates_do_not_cover_each_other_and_stay_inside():
         for other in taken:
             assert min(rect[2], other[2]) <= max(rect[0], other[0]) or min(rect[3], other[3]) <= max(rect[1], other[1])
         taken.append(rect)
+
+
+def test_crowded_pictures_get_short_labels():
+    assert short_label(make_object(3)) == "3 car 4.0 +/-0.2 m"
+    assert short_label(make_object(4, ObjectState.LOST)) == "4? car 4.0 +/-0.2 m"
+    unknown = Measurement(1, 9, 0.0, (0, 0, 3, 3), reason="too few")
+    assert short_label(make_object(5, ObjectState.UNMEASURED, measurement=unknown)) == "5 car unknown"
+    few, _ = _texts_and_scale([make_object(1)], (320, 240))
+    many, small = _texts_and_scale([make_object(i) for i in range(40)], (320, 240))
+    assert few == [["#1 car", "4.00 +/-0.20 m"]]
+    assert many[7] == ["7 car 4.0 +/-0.2 m"] and small >= 0.33
 
 
 def test_a_plate_larger_than_the_image_is_clipped():
