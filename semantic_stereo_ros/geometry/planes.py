@@ -29,7 +29,7 @@ class SampleGrid:
 
 
 def sample_grid(disparity: Disparity) -> SampleGrid:
-    """About 80 columns of samples; the tolerance is two sigmas, at least half a pixel, plus 1 % of d for surfaces that are not quite flat."""
+    """About 80 columns of samples; the tolerance is two sigmas, half a pixel at least, plus 1 % of d for uneven surfaces."""
     height, width = disparity.rig.shape
     step = max(2, width // _GRID_COLUMNS)
     reach = max(1, min(step // 2, (height - 1) // 2))

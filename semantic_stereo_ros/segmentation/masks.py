@@ -8,7 +8,7 @@ import numpy as np
 
 def keep_enclosed(labels: np.ndarray, known: np.ndarray, widest_px: int) -> np.ndarray:
     """(h, w) labels where an unknown pixel keeps or gets a label only if the known pixels on both of its sides, in its row or in its
-    column and at most `widest_px` apart, have that label: holes are filled, the strip that only the left camera sees beside an object is not."""
+    column and at most `widest_px` apart, have that label: holes are filled, the strip beside an object that only one camera sees is not."""
     enclosed = np.zeros_like(labels)
     for image, there, out in ((labels, known, enclosed), (labels.T, known.T, enclosed.T)):
         column = np.arange(image.shape[1], dtype=np.int16)

@@ -144,7 +144,7 @@ def _relabel(roots: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> list[tuple[tuple[int, int], int]]:
-    """Per pair of pieces: in how many rows a run of the one is followed by a run of the other at the same depth, something nearer between."""
+    """Per pair of pieces: in how many rows a run of the one is followed by the other at its depth, something nearer between."""
     height, width = labels.shape
     flat = labels.ravel()
     change = np.flatnonzero(np.diff(flat)) + 1

@@ -1,0 +1,127 @@
+"""The ground plane against the known pose of synthetic cameras, and scenes that have none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from semantic_stereo_ros.geometry import planes
+from semantic_stereo_ros.geometry.ground import GroundConfig, estimate_ground, height_above, height_of_points
+from semantic_stereo_ros.geometry.points import depth_to_points
+from semantic_stereo_ros.synthetic import Body, CameraPath, SceneModel, SyntheticSequence, Texture, default_rig, random_sequence
+from semantic_stereo_ros.types import Disparity, GroundPlane, StereoRig
+
+RIG = default_rig((320, 240))
+
+
+def as_disparity(disparity_px: np.ndarray, rig: StereoRig, noise_px: float = 0.2, seed: int = 0) -> Disparity:
+    rng = np.random.default_rng(seed)
+    noisy = (disparity_px + noise_px * rng.standard_normal(disparity_px.shape)).astype(np.float32)
+    noisy[noisy + rig.doffs_px <= 0] = np.nan
+    known = np.isfinite(noisy)
+    return Disparity(noisy, np.where(known, np.float32(noise_px), np.float32(np.nan)), known.astype(np.float32), rig)
+
+
+def true_ground(pose_world_camera: np.ndarray | None) -> GroundPlane:
+    assert pose_world_camera is not None
+    return GroundPlane(pose_world_camera[2, :3].copy(), float(pose_world_camera[2, 3]), 0.0)
+
+
+def plane_only(normal: tuple[float, float, float], offset_m: float, rig: StereoRig = RIG, noise_px: float = 0.2) -> Disparity:
+    unit = np.asarray(normal) / np.linalg.norm(normal)
+    shifted = planes.plane_disparity(planes.coefficients_of_plane(GroundPlane(unit, offset_m, 0.0), rig), rig)
+    return as_disparity(np.where(shifted > 0, shifted, np.nan) - np.float32(rig.doffs_px), rig, noise_px)
+
+
+def assert_close(found: GroundPlane | None, truth: GroundPlane, degrees: float = 0.7, share: float = 0.03) -> None:
+    assert found is not None
+    assert np.degrees(np.arccos(np.clip(found.normal @ truth.normal, -1, 1))) < degrees
+    assert found.offset_m == pytest.approx(truth.offset_m, rel=share)
+    assert np.linalg.norm(found.normal) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ground_of_cluttered_rooms_is_the_floor(seed):
+    scene = random_sequence(seed, size_wh=(320, 240))[0]
+    assert_close(estimate_ground(as_disparity(scene.disparity_px, scene.rig)), true_ground(scene.frame.pose_world_camera))
+
+
+def test_doffs_do_not_move_the_ground():
+    scene = random_sequence(3, size_wh=(320, 240), doffs_px=17.5)[0]
+    assert_close(estimate_ground(as_disparity(scene.disparity_px, scene.rig)), true_ground(scene.frame.pose_world_camera))
+
+
+def test_rolled_and_pitched_camera():
+    assert_close(estimate_ground(plane_only((0.25, -0.9, -0.3), 0.8)), GroundPlane(np.array([0.25, -0.9, -0.3]) / np.sqrt(0.9625), 0.8, 0))
+
+
+def test_the_floor_wins_against_a_table():
+    texture = Texture((0.2, 0.2, 0.2), (0.8, 0.8, 0.8))
+    table = np.eye(4)
+    table[:3, 3] = (1.9, 0.0, 0.375)
+    bodies = (Body("floor", "plane", (np.inf, np.inf, 0.0), texture), Body("table", "box", (1.0, 1.6, 0.75), texture, table, 1))
+    scene = SyntheticSequence(SceneModel(bodies, CameraPath((0.0, 0.0, 1.4), pitch=0.4)), RIG)[0]
+    assert np.mean(scene.instance_ids == 1) > 0.25
+    assert_close(estimate_ground(as_disparity(scene.disparity_px, RIG)), true_ground(scene.frame.pose_world_camera))
+
+
+@pytest.mark.parametrize(
+    ("normal", "offset_m"),
+    [((0.0, 0.0, -1.0), 2.0), ((0.4, 0.0, -1.0), 2.0), ((1.0, 0.0, -0.2), 1.5), ((0.0, 1.0, -0.2), 1.0)],
+    ids=["wall ahead or floor straight below", "oblique wall", "side wall", "ceiling"],
+)
+def test_no_ground_where_nothing_faces_up(normal, offset_m):
+    assert estimate_ground(plane_only(normal, offset_m)) is None
+
+
+def test_limits_of_the_camera_attitude():
+    steep = plane_only((0.0, -1.0, -1.2), 1.5)
+    assert estimate_ground(steep, GroundConfig(max_pitch_deg=30.0)) is None
+    assert_close(
+        estimate_ground(steep, GroundConfig(max_pitch_deg=60.0)), GroundPlane(np.array([0, -1.0, -1.2]) / np.hypot(1, 1.2), 1.5, 0)
+    )
+
+
+def test_no_ground_in_an_unknown_or_noisy_map():
+    unknown = np.full(RIG.shape, np.nan, np.float32)
+    assert estimate_ground(Disparity(unknown, unknown, np.zeros(RIG.shape, np.float32), RIG)) is None
+    rng = np.random.default_rng(0)
+    assert estimate_ground(as_disparity(rng.uniform(1, 60, RIG.shape), RIG)) is None
+
+
+def test_the_fit_is_deterministic_and_a_wrong_prior_loses():
+    scene = random_sequence(1, size_wh=(320, 240))[0]
+    disparity = as_disparity(scene.disparity_px, scene.rig)
+    first, second = estimate_ground(disparity), estimate_ground(disparity)
+    assert first is not None and second is not None
+    assert np.array_equal(first.normal, second.normal) and first.offset_m == second.offset_m
+    wrong = GroundPlane(np.array([0.0, -1.0, 0.0]), 0.3, 0.01)
+    assert_close(estimate_ground(disparity, prior=wrong), true_ground(scene.frame.pose_world_camera))
+
+
+def test_sigma_is_the_spread_of_heights():
+    quiet, loud = (estimate_ground(plane_only((0.0, -1.0, -0.2), 1.2, noise_px=noise)) for noise in (0.05, 0.4))
+    assert quiet is not None and loud is not None
+    assert quiet.sigma_m < loud.sigma_m
+    assert 0.001 < loud.sigma_m < 0.1
+
+
+def test_heights_of_pixels_are_those_of_their_points():
+    rig = dataclasses.replace(RIG, doffs_px=9.0)
+    scene = random_sequence(2, rig=rig)[0]
+    ground = true_ground(scene.frame.pose_world_camera)
+    disparity = as_disparity(scene.disparity_px, rig, noise_px=0.0)
+    points = depth_to_points((rig.bf / (disparity.disparity_px + rig.doffs_px)).astype(np.float32), rig)
+    np.testing.assert_allclose(height_above(disparity, ground), height_of_points(points, ground), atol=1e-3)
+    lowest_rows = scene.instance_ids[-20:] == 0
+    assert np.abs(height_above(disparity, ground)[-20:][lowest_rows]).max() < 2e-3
+    assert height_above(disparity, ground, stride=3).shape == (80, 107)
+
+
+def test_coefficients_and_planes_are_inverse():
+    ground = GroundPlane(np.array([0.1, -0.95, -0.2]) / np.linalg.norm([0.1, -0.95, -0.2]), 1.3, 0.0)
+    normal, offset = planes.plane_from_coefficients(planes.coefficients_of_plane(ground, RIG), RIG)
+    np.testing.assert_allclose(normal, ground.normal, atol=1e-12)
+    assert offset == pytest.approx(1.3)
