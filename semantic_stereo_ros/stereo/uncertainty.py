@@ -40,14 +40,11 @@ def sigma_and_confidence(
 
     disparity_px: (H, W) float32, 0 where unknown; known, refined: (H, W) bool.
     """
-    log_sigma = logit = None
+    log_sigma = np.full(pair.left.shape, SIGMA[0], np.float32)
+    logit = np.full(pair.left.shape, CONFIDENCE[0], np.float32)
     for sigma_weight, confidence_weight, values in zip(SIGMA[1:], CONFIDENCE[1:], block_evidence(pair, disparity_px, known)):
-        if log_sigma is None or logit is None:
-            log_sigma = values * np.float32(sigma_weight) + np.float32(SIGMA[0])
-            logit = values * np.float32(confidence_weight) + np.float32(CONFIDENCE[0])
-        else:
-            cv2.scaleAdd(values, sigma_weight, log_sigma, dst=log_sigma)
-            cv2.scaleAdd(values, confidence_weight, logit, dst=logit)
+        cv2.scaleAdd(values, sigma_weight, log_sigma, dst=log_sigma)
+        cv2.scaleAdd(values, confidence_weight, logit, dst=logit)
     bonus = refined.astype(np.float32)
     sigma = cv2.exp(cv2.scaleAdd(bonus, SIGMA[-1], pair.full(log_sigma)))
     np.clip(sigma, *SIGMA_RANGE_PX, out=sigma)

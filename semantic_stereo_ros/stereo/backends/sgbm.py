@@ -57,8 +57,8 @@ class Config:
     max_difference_px: float = option(2.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
     refine: bool = option(True, "fractions of a pixel from the images where 5x5 pixels are one surface; edges stay")
     wls: bool = option(False, "smooth known pixels along the image's edges (weighted least squares; needs opencv-contrib); fills nothing")
-    wls_lambda: float = option(100.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
-    wls_sigma: float = option(8.0, "grey-level step that stops the weighted-least-squares filter", minimum=0.1, maximum=255.0)
+    wls_lambda: float = option(8.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
+    wls_sigma: float = option(1.5, "grey-level step that stops the weighted-least-squares filter", minimum=0.1, maximum=255.0)
     confidence: bool = option(True, "estimate sigma and confidence per pixel; off = one sigma for all, confidence 1")
 
 
@@ -185,7 +185,7 @@ class _Matching:
             grey = padded[:, self._columns]
             if image.ndim == 3:
                 image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-            grey[...] = image if table is None else table[image]
+            grey[...] = image if table is None else np.take(table, image)
             padded[:, : self._columns.start] = grey[:, :1]
             padded[:, self._columns.stop :] = grey[:, -1:]
             views.append(grey)
