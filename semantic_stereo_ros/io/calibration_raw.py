@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import yaml
 
-from semantic_stereo_ros.checks import CalibrationError, InputFileError
+from semantic_stereo_ros.checks import CalibrationError, InputFileError, SemanticStereoError
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration
 
 # What people call the same matrix in OpenCV files.
@@ -38,6 +38,16 @@ def is_opencv(text: str) -> bool:
 
 def opencv(files: list[Path], texts: list[str], size_wh) -> StereoCalibration:
     """One file with everything, or intrinsics and extrinsics. The size comes from the file, else from the images."""
+    try:
+        return _opencv(files, texts, size_wh)
+    except (cv2.error, SystemError) as error:
+        # OpenCV's Python binding raises SystemError for text that its parser refuses.
+        reason = " ".join(str(getattr(error, "err", "") or error.__cause__ or "").split())
+        names = " or ".join(str(file) for file in files)
+        raise InputFileError(f"{names} is no valid OpenCV YAML or XML{f' ({reason})' if reason else ''}") from error
+
+
+def _opencv(files: list[Path], texts: list[str], size_wh) -> StereoCalibration:
     if len(files) == 1 and _find(_storage(files[0], texts[0]), "R") is None and _find(_storage(files[0], texts[0]), "P2") is None:
         twin = _extrinsics_beside(files[0])
         if twin is not None:
@@ -115,10 +125,7 @@ def _extrinsics_beside(file: Path) -> Path | None:
 
 def _storage(file: Path, text: str) -> cv2.FileStorage:
     """From memory, since cv2 cannot open every path on Windows."""
-    try:
-        store = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
-    except cv2.error as error:
-        raise InputFileError(f"{file} is no valid OpenCV YAML or XML: {' '.join(str(error.err).split())}") from error
+    store = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
     if not store.isOpened():
         raise InputFileError(f"{file} is no valid OpenCV YAML or XML")
     return store
@@ -229,10 +236,15 @@ def depthai(file: Path, text: str) -> StereoCalibration:
     https://docs.luxonis.com, calibration: `extrinsics` of a camera lead from it to `toCameraSocket`.
     """
     try:
-        document = json.loads(text)
-        cameras = {int(number): data for number, data in document["cameraData"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputFileError(f"{file} is JSON but no DepthAI calibration (cameraData is missing or broken)") from error
+        return _depthai(file, json.loads(text))
+    except SemanticStereoError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputFileError(f"{file} is JSON but no DepthAI calibration ({type(error).__name__}: {error})") from error
+
+
+def _depthai(file: Path, document: dict[str, Any]) -> StereoCalibration:
+    cameras = {int(number): data for number, data in document["cameraData"]}
     stereo = document.get("stereoRectificationData", {})
     left_socket, right_socket = stereo.get("leftCameraSocket", 1), stereo.get("rightCameraSocket", 2)
     if left_socket not in cameras or right_socket not in cameras:

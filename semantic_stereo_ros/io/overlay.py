@@ -247,7 +247,8 @@ def place_label(size_wh: tuple[int, int], box: Rect, taken: Sequence[Rect], imag
     others = np.array(taken)
     low = np.maximum(corners[:, None], others[None, :, :2])
     high = np.minimum(corners[:, None] + (width, height), others[None, :, 2:])
-    free = corners[~(high > low).all(axis=2).any(axis=1)]
+    overlaps = np.logical_and.reduce(high > low, axis=2)
+    free = corners[~np.logical_or.reduce(overlaps, axis=1)]
     if len(free) == 0:
         return best
     away = free + (width / 2, height / 2) - ((x0 + x1) / 2, (y0 + y1) / 2)

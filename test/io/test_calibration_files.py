@@ -339,3 +339,19 @@ def test_broken_yaml_and_missing_keys(tmp_path):
     del document["projection_matrix"]
     with pytest.raises(CalibrationError, match="projection_matrix is missing"):
         load_calibration(written(folder, yaml.safe_dump(document), "left.yaml"), right_path=folder / "right.yaml")
+
+
+def test_broken_opencv_and_depthai_files(tmp_path):
+    folder = opencv_files(tmp_path)
+    text = (folder / "intrinsics.yml").read_text()
+    for broken in (
+        text[: len(text) // 2],
+        text.replace("rows: 3", "rows: nan"),
+        text.replace("dt: d", "dt: 77"),
+        text.replace("data:", "{"),
+    ):
+        with pytest.raises((InputFileError, CalibrationError)):
+            load_calibration(written(folder, broken, "intrinsics.yml"), right_path=folder / "extrinsics.yml", image_size_wh=(640, 480))
+    for broken in ('{"cameraData": 3}', '{"cameraData": [[1, {}], [2, {}]]}', "{", '{"a": 1}'):
+        with pytest.raises(InputFileError, match="no DepthAI calibration"):
+            load_calibration(written(tmp_path, broken, "calib.json"))
