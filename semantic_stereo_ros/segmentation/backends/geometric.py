@@ -12,7 +12,7 @@ from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation import edges, masks, pieces, regions
+from semantic_stereo_ros.segmentation import edges, masks, pieces, regions, silhouettes
 from semantic_stereo_ros.segmentation.background import background_planes, terrain
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
@@ -70,6 +70,7 @@ class Backend:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
         labels, scores = _segment(disparity, self._ground, config, stride)
+        labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
         return _records(labels, scores, disparity, config, self._ground, stride)
 
 
