@@ -18,9 +18,10 @@ from std_msgs.msg import Header
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
+from semantic_stereo_ros.fusion.packing import pack_cloud
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.io.images import decode_image
-from semantic_stereo_ros.types import Disparity, StereoRig
+from semantic_stereo_ros.types import Disparity, LabeledCloud, StereoRig
 
 NANOSECONDS = 1_000_000_000
 SUBPIXEL_STEP_PX = 1.0 / 16.0  # OpenCV's semi-global matching answers in sixteenths before it is refined
@@ -236,3 +237,8 @@ def xyz_to_cloud(points_m: np.ndarray, header: Header) -> PointCloud2:
     packed = np.ascontiguousarray(points_m, np.float32).reshape(-1, 3)
     fields = np.dtype([(axis, np.float32) for axis in "xyz"])
     return structured_to_cloud(packed.view(fields).reshape(-1), header, is_dense=True)
+
+
+def cloud_to_message(cloud: LabeledCloud, header: Header) -> PointCloud2:
+    """The labeled cloud, organised, NaN where unknown: x y z float32, rgb, label uint32, instance uint32, confidence."""
+    return structured_to_cloud(pack_cloud(cloud), header, is_dense=False)

@@ -30,8 +30,10 @@ from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes import dds
 from semantic_stereo_ros.nodes.conversions import stamp_to_ns
 from semantic_stereo_ros.nodes.outputs import OUTPUTS
+from semantic_stereo_ros.nodes.player_node import FRAME_QOS
 from semantic_stereo_ros.nodes.recording import Recorder
 
+DISCOVERY = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 PROCESSES = 3  # player, pipeline, listener: each takes a shared-memory segment
 RECORDED_INPUTS: tuple[tuple[str, type], ...] = (
     ("left/image_rect", Image),
@@ -89,7 +91,6 @@ class _Listener(Node):
         self._on_frame = on_frame
         self._recorder = recorder
         self.indices: dict[int, int] = {}
-        self.early: list[tuple[int, float, ObjectDistanceArray]] = []
         self.frames: list[DemoFrame] = []
         self.first_s = self.last_s = 0.0
         wanted = [(output.topic, output.kind) for output in OUTPUTS] + list(RECORDED_INPUTS)
@@ -99,7 +100,8 @@ class _Listener(Node):
             name = self.resolve_topic_name(topic)
             if recorder is not None:
                 recorder.add_topic(name, f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}")
-            self.create_subscription(kind, topic, lambda data, t=topic, n=name: self._receive(t, n, data), LARGE, raw=True)
+            qos = FRAME_QOS if topic == "frame" else LARGE
+            self.create_subscription(kind, topic, lambda data, t=topic, n=name: self._receive(t, n, data), qos, raw=True)
 
     def _receive(self, topic: str, name: str, data: bytes) -> None:
         now_ns = self.get_clock().now().nanoseconds
@@ -163,11 +165,13 @@ def run_demo(
             assert result.log is not None
             with result.log.open("w", encoding="utf-8") as log:
                 pipeline = start_node("pipeline_node", pipeline_arguments, domain_id, log)
-                player = start_node("player_node", player_arguments, domain_id, log)
+                player = None
                 try:
+                    _wait_for_start(listener, executor, pipeline, result.log)
+                    player = start_node("player_node", player_arguments, domain_id, log)
                     _wait_for_end(listener, executor, player, pipeline, timeout_s, result.log)
                 finally:
-                    stop_nodes(player, pipeline)
+                    stop_nodes(*(process for process in (player, pipeline) if process is not None))
             result.frames = sorted(listener.frames, key=lambda frame: frame.stamp_ns)
             result.frames = [DemoFrame(listener.indices.get(f.stamp_ns, f.index), f.stamp_ns, f.age_s, f.objects) for f in result.frames]
             result.sent = len(listener.indices)
@@ -185,7 +189,8 @@ def run_demo(
 @contextmanager
 def _listening(domain_id: int, recorder: Recorder | None, on_frame):
     """The listener in a context of its own; discovery stays on this machine."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    before = os.environ.get(DISCOVERY)
+    os.environ[DISCOVERY] = "LOCALHOST"
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     executor = SingleThreadedExecutor(context=context)
@@ -197,6 +202,9 @@ def _listening(domain_id: int, recorder: Recorder | None, on_frame):
         executor.shutdown()
         listener.destroy_node()
         rclpy.try_shutdown(context=context)
+        os.environ.pop(DISCOVERY)
+        if before is not None:
+            os.environ[DISCOVERY] = before
 
 
 def start_node(name: str, parameters: dict[str, Any], domain_id: int, log) -> subprocess.Popen:
@@ -205,7 +213,7 @@ def start_node(name: str, parameters: dict[str, Any], domain_id: int, log) -> su
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={_yaml_value(value)}"]
     command = [sys.executable, "-m", f"semantic_stereo_ros.nodes.{name}", "--ros-args", *arguments]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id), DISCOVERY: "LOCALHOST"}
     return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
@@ -226,6 +234,17 @@ def _yaml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}'" if isinstance(value, str) else repr(value)
+
+
+def _wait_for_start(listener: _Listener, executor, pipeline: subprocess.Popen, log: Path, timeout_s: float = 60.0) -> None:
+    """Until pipeline_node's last publisher is known here: what it says then is heard from the first frame on."""
+    topic, end_s = listener.resolve_topic_name("objects"), time.monotonic() + timeout_s
+    while not listener.count_publishers(topic):
+        executor.spin_once(timeout_sec=0.1)
+        if pipeline.poll() is not None:
+            raise DemoError(f"pipeline_node ended with code {pipeline.returncode}; its output is in {log}{_tail(log)}")
+        if time.monotonic() > end_s:
+            raise DemoError(f"pipeline_node did not start within {timeout_s:g} s; its output is in {log}{_tail(log)}")
 
 
 def _wait_for_end(listener: _Listener, executor, player, pipeline, timeout_s: float, log: Path) -> None:

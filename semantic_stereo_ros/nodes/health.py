@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 OK, WARN, ERROR = 0, 1, 2
+GRACE_S = 6.0
 
 
 class Window:
@@ -60,6 +61,7 @@ class Health:
     missing_infos: tuple[str, ...] = ()
     info_topics: dict[str, str] = field(default_factory=dict)
     wanted: bool = True
+    started_s: float = float("-inf")
     last_error: str = ""
     scene_reason: str = ""
     pair_finding: str = ""
@@ -70,7 +72,15 @@ class Health:
     skew_s: Window = field(default_factory=Window)
 
     def verdict(self, now_s: float) -> tuple[int, str]:
-        """(level, one sentence): the first thing on the way from camera to objects that is not as it should be."""
+        """(level, one sentence): the first thing on the way from camera to objects that is not as it should be.
+
+        What is only missing is no fault yet in the first seconds.
+        """
+        level, text = self._judge(now_s)
+        starting = level == WARN and now_s - self.started_s < GRACE_S and not self.output.rate(now_s)
+        return (OK, f"starting: {text}") if starting else (level, text)
+
+    def _judge(self, now_s: float) -> tuple[int, str]:
         silent = [side for side in (self.left, self.right) if not side.received.rate(now_s)]
         for side in silent:
             if side.qos_mismatch:

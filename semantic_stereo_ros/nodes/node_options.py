@@ -44,6 +44,9 @@ class OutputConfig:
 
     depth_encoding: str = option("32FC1", "encoding of depth/image_rect: 32FC1 in m or 16UC1 in mm", choices=("32FC1", "16UC1"))
     stride: int = option(1, "take every n-th pixel for points, mask/class and confidence", unit="px", minimum=1, maximum=32)
+    z_far_m: float = option(0.0, "cut every cloud beyond this depth; 0 = no limit", unit="m", minimum=0.0, maximum=10000.0)
+    obstacle_min_height_m: float = option(0.1, "lower points above the ground are no obstacles", unit="m", minimum=0.0, maximum=10.0)
+    obstacle_max_height_m: float = option(2.5, "higher points above the ground are no obstacles", unit="m", minimum=0.0, maximum=100.0)
     process_idle: bool = option(False, "process frames even while nobody subscribes to any output")
     snapshot_directory: str = option("snapshots", "folder of save_snapshot when its request names none")
 

@@ -20,11 +20,18 @@ from semantic_stereo_ros.fusion.assemble import clearing_points, labeled_cloud, 
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.io.overlay import draw_scene
 from semantic_stereo_ros.msg import InstanceMasks, ObjectDistanceArray
-from semantic_stereo_ros.nodes.conversions import array_to_image, depth_to_image, disparity_to_message, make_header, rig_to_infos
-from semantic_stereo_ros.nodes.conversions import cloud_to_message, xyz_to_cloud
+from semantic_stereo_ros.nodes.conversions import (
+    array_to_image,
+    cloud_to_message,
+    depth_to_image,
+    disparity_to_message,
+    make_header,
+    rig_to_infos,
+    xyz_to_cloud,
+)
 from semantic_stereo_ros.nodes.node_options import OutputConfig
 from semantic_stereo_ros.nodes.object_messages import class_image, marker_array, masks_message, objects_message
-from semantic_stereo_ros.types import LabeledCloud, Scene, SceneStatus
+from semantic_stereo_ros.types import LabeledCloud, Scene
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -43,7 +50,12 @@ class View:
 
     @cached_property
     def cloud(self) -> LabeledCloud:
-        return labeled_cloud(self.scene, stride=self.config.stride)
+        scene, stride = self.scene, self.config.stride
+        return labeled_cloud(scene.frame, scene.disparity, scene.segmentation, scene.objects, stride=stride, z_far_m=self.z_far_m)
+
+    @property
+    def z_far_m(self) -> float | None:
+        return self.config.z_far_m or None
 
     def strided(self, array: np.ndarray) -> np.ndarray:
         return array[:: self.config.stride, :: self.config.stride]
@@ -51,9 +63,19 @@ class View:
 
 def _obstacles(view: View) -> PointCloud2 | None:
     """Empty when nothing is there, withheld when that cannot be told: an empty cloud would say 'free'."""
-    if view.scene.status == SceneStatus.CANNOT_TELL:
-        return None
-    return xyz_to_cloud(obstacle_points(view.scene), view.header)
+    points = obstacle_points(
+        view.scene.disparity,
+        view.scene.segmentation,
+        min_height_m=view.config.obstacle_min_height_m,
+        max_height_m=view.config.obstacle_max_height_m,
+        z_far_m=view.z_far_m,
+    )
+    return None if points is None else xyz_to_cloud(points, view.header)
+
+
+def _clearing(view: View) -> PointCloud2 | None:
+    points = clearing_points(view.scene.disparity, z_far_m=view.z_far_m)
+    return None if points is None else xyz_to_cloud(points, view.header)
 
 
 @dataclass(frozen=True)
@@ -69,7 +91,7 @@ class Output:
 OUTPUTS = (
     Output("objects", ObjectDistanceArray, lambda v: objects_message(v.scene, v.header)),
     Output("obstacles", PointCloud2, _obstacles),
-    Output("clearing", PointCloud2, lambda v: xyz_to_cloud(clearing_points(v.scene), v.header)),
+    Output("clearing", PointCloud2, _clearing),
     Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header)),
     Output("mask/class", Image, lambda v: array_to_image(v.strided(class_image(v.scene.segmentation)), v.header)),
     Output("disparity", DisparityImage, lambda v: disparity_to_message(v.scene.disparity, v.header)),
@@ -98,13 +120,23 @@ class OutputPublishers:
         return any(publisher.get_subscription_count() for _, publisher in self._publishers)
 
     def publish(self, scene: Scene, frame_id: str, config: OutputConfig) -> tuple[str, ...]:
-        """Publish what somebody subscribes to, stamped with the left image's stamp; returns the topics published."""
+        """Publish what somebody subscribes to, stamped with the left image's stamp; returns the topics published.
+
+        An output that fails does not keep the others back: the first error is raised when all have had their turn.
+        """
         view = View(scene, make_header(scene.frame.stamp_ns, frame_id), config)
-        done = []
+        done, failed = [], None
         for output, publisher in self._publishers:
-            if publisher.get_subscription_count():
+            if not publisher.get_subscription_count():
+                continue
+            try:
                 message = output.make(view)
-                if message is not None:
-                    publisher.publish(message)
-                    done.append(output.topic)
+            except Exception as error:
+                failed = failed or error
+                continue
+            if message is not None:
+                publisher.publish(message)
+                done.append(output.topic)
+        if failed is not None:
+            raise failed
         return tuple(done)

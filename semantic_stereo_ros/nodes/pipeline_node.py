@@ -64,6 +64,7 @@ class PipelineNode(Node):
         options = {**schema(), **section_schema("input"), **section_schema("output")}
         self._settings: _Settings
         self._synchroniser: PairSynchroniser | None = None
+        self._uncalibrated: Pair | None = None
         self.parameters = NodeParameters(self, options, self._apply)
         settings = self._settings
         self._pipeline = Pipeline(settings.pipeline)
@@ -95,7 +96,7 @@ class PipelineNode(Node):
         return inputs
 
     def _make_health(self) -> Health:
-        health = Health(*(SideHealth(self._inputs[side].topic) for side in SIDES))
+        health = Health(*(SideHealth(self._inputs[side].topic) for side in SIDES), started_s=time.monotonic())
         health.info_topics = {side: self.resolve_topic_name(f"{side}/camera_info") for side in SIDES}
         return health
 
@@ -119,10 +120,15 @@ class PipelineNode(Node):
             return
         self.health.pairs.add(now_s)
         self.health.skew_s.add(now_s, abs(pair.skew_ns) / 1e9)
+        self._uncalibrated = pair
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the newest pair to the worker once both camera_infos are there: images may overtake the infos sent before them."""
         self.health.missing_infos = self._infos.missing()
-        if self.health.missing_infos:
-            self._warn(f"pairs of images come, but no camera_info for the {' and '.join(self.health.missing_infos)} camera yet")
+        if self.health.missing_infos or self._uncalibrated is None:
             return
+        pair, self._uncalibrated = self._uncalibrated, None
         self._newest_job = pair
         self.health.wanted = self._settings.output.process_idle or self._outputs.wanted()
         if self.health.wanted:
@@ -131,6 +137,8 @@ class PipelineNode(Node):
     def _on_info(self, side: str, message: CameraInfo) -> None:
         if self._infos.update(side, message):
             self.get_logger().info(f"the {side} camera_info changed")
+        if self._uncalibrated is not None:
+            self._hand_over()
 
     def _on_pose(self, message: Odometry) -> None:
         try:

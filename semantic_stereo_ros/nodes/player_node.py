@@ -7,6 +7,8 @@ knows the truth which frame a stamp is. Stamps are the time of sending.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import queue
 import sys
 import threading
@@ -19,7 +21,7 @@ from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -35,6 +37,9 @@ from semantic_stereo_ros.types import StereoFrame
 
 SYNTHETIC_FRAMES = 90
 QUEUE_DEPTH = 5
+FRAME_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 class PlayerNode(Node):
@@ -52,7 +57,7 @@ class PlayerNode(Node):
         self._images = [self.create_publisher(Image, f"{side}/image_rect", qos) for side in ("left", "right")]
         self._infos = [self.create_publisher(CameraInfo, f"{side}/camera_info", keep) for side in ("left", "right")]
         self._pose = self.create_publisher(Odometry, "pose", keep)
-        self._frame = self.create_publisher(Header, "frame", keep)
+        self._frame = self.create_publisher(Header, "frame", FRAME_QOS)
         self._answered = threading.Condition()
         self._answered_ns = -1
         if self.config.wait:
@@ -69,7 +74,7 @@ class PlayerNode(Node):
     def play(self) -> int:
         """Send all frames; returns how many. Raises SemanticStereoError for a source that cannot be read."""
         config, sent, unanswered = self.config, 0, 0
-        frames = prefetched(source_frames(config), config)
+        frames = prefetched(config)
         self._wait_for_subscribers()
         period_s = 1.0 / config.rate_hz if config.rate_hz > 0 else 0.0
         due_s = time.monotonic()
@@ -162,19 +167,17 @@ def _recorded_pass(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
         yield item
 
 
-def prefetched(frames: Iterator[tuple[StereoFrame, str]], config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
-    """The same frames, read ahead in a thread; with preload, the first pass is read to its end before anything is given out."""
+def prefetched(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
+    """The frames of the source, read ahead in a thread; with preload, the first pass is read to its end before anything is given out."""
     if config.preload:
-        first_pass = list(source_frames(PlayerConfig(**{**vars(config), "loop": False})))
-        while True:
-            yield from first_pass
-            if not config.loop:
-                return
+        one_pass = list(source_frames(dataclasses.replace(config, loop=False)))
+        yield from itertools.cycle(one_pass) if config.loop else one_pass
+        return
     ahead: queue.Queue[tuple[StereoFrame, str] | Exception | None] = queue.Queue(maxsize=4)
 
     def read() -> None:
         try:
-            for item in frames:
+            for item in source_frames(config):
                 ahead.put(item)
             ahead.put(None)
         except Exception as error:  # raised again where the frames are used
