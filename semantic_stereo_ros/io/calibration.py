@@ -23,12 +23,12 @@ import numpy as np
 from semantic_stereo_ros.checks import CalibrationError, InputFileError, check_positive
 from semantic_stereo_ros.geometry.calibration import StereoCalibration, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.io import calibration_raw
+from semantic_stereo_ros.io.calibration_checks import SHORTEST_BASELINE_M, baseline_of, check_baseline, check_camera, check_size
 from semantic_stereo_ros.io.images import read_bytes
 from semantic_stereo_ros.types import StereoRig
 
 __all__ = ["StereoCalibration", "apply_binning_roi", "load_calibration", "rig_from_projection"]
 
-SHORTEST_BASELINE_M, LONGEST_BASELINE_M = 0.002, 20.0
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf)", re.IGNORECASE)
 
 
@@ -63,8 +63,9 @@ def load_calibration(
     if baseline_m is not None:
         result = _with_baseline(result, check_positive("the given stereo baseline (m)", baseline_m))
     else:
-        _check_baseline(files[0], result)
-    _check_size(files[0], result, image_size_wh)
+        check_baseline(files[0], result)
+    check_size(files[0], result, image_size_wh)
+    check_camera(files[0], result)
     return result
 
 
@@ -249,30 +250,11 @@ def _nothing_to_rectify(calibration: StereoCalibration) -> bool:
     )
 
 
-def _baseline(calibration: StereoRig | StereoCalibration) -> float:
-    if isinstance(calibration, StereoRig):
-        return calibration.baseline_m
-    if calibration.has_projections:
-        return calibration.rectified_rig().baseline_m
-    assert calibration.translation_m is not None
-    return float(np.linalg.norm(calibration.translation_m))
-
-
-def _check_baseline(file: Path, calibration: StereoRig | StereoCalibration) -> None:
-    baseline = _baseline(calibration)
-    if not SHORTEST_BASELINE_M <= baseline <= LONGEST_BASELINE_M:
-        guess = "mm or cm" if baseline > LONGEST_BASELINE_M else "another unit"
-        raise CalibrationError(
-            f"{file}: a stereo baseline of {baseline:g} m cannot be (expected {SHORTEST_BASELINE_M:g} to {LONGEST_BASELINE_M:g} m): "
-            f"the file is probably in {guess}; mend it, or give the baseline in m"
-        )
-
-
 def _with_baseline(calibration: StereoRig | StereoCalibration, baseline_m: float) -> StereoRig | StereoCalibration:
     """The same geometry, scaled to a known baseline."""
     if isinstance(calibration, StereoRig):
         return dataclasses.replace(calibration, baseline_m=baseline_m)
-    scale = baseline_m / _baseline(calibration)
+    scale = baseline_m / baseline_of(calibration)
     changes = {}
     for name in ("projection_left", "projection_right"):
         matrix = getattr(calibration, name)
@@ -281,12 +263,3 @@ def _with_baseline(calibration: StereoRig | StereoCalibration, baseline_m: float
     if calibration.translation_m is not None:
         changes["translation_m"] = calibration.translation_m * scale
     return dataclasses.replace(calibration, **changes)
-
-
-def _check_size(file: Path, calibration: StereoRig | StereoCalibration, image_size_wh) -> None:
-    if image_size_wh is not None and tuple(calibration.size_wh) != tuple(image_size_wh):
-        width, height = calibration.size_wh
-        raise CalibrationError(
-            f"the calibration {file} is for {width}x{height} pixels but the images are {image_size_wh[0]}x{image_size_wh[1]}: "
-            "use the calibration of this resolution, or resize the images to it"
-        )

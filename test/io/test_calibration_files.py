@@ -355,3 +355,15 @@ def test_broken_opencv_and_depthai_files(tmp_path):
     for broken in ('{"cameraData": 3}', '{"cameraData": [[1, {}], [2, {}]]}', "{", '{"a": 1}'):
         with pytest.raises(InputFileError, match="no DepthAI calibration"):
             load_calibration(written(tmp_path, broken, "calib.json"))
+
+
+def test_a_calibration_of_another_resolution_is_noticed_where_the_file_holds_no_size(tmp_path, caplog):
+    path = written(tmp_path, f"P0: {KITTI_P[0]}\nP1: {KITTI_P[1]}")
+    load_calibration(path, image_size_wh=KITTI_SIZE)
+    assert not caplog.records
+    load_calibration(path, image_size_wh=(621, 188))
+    assert "far from the centre" in caplog.text
+    with pytest.raises(CalibrationError, match="outside the 310x94 image"):
+        load_calibration(path, image_size_wh=(310, 94))
+    with pytest.raises(CalibrationError, match=r"focal length of 0\.004 px cannot be"):
+        load_calibration(written(tmp_path, "0.004 0 320 0 0.004 240 0 0 1\n0.1"), image_size_wh=(640, 480))
