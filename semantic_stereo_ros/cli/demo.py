@@ -71,9 +71,10 @@ def _over_ros(directory: Path, frames: int) -> tuple[dict[int, list[Estimate]], 
         result = run_demo(directory, frames, on_frame=show)
     with Console(stderr=True).status("writing pictures, video and cloud from the bag"):
         files = write_demo_files(result, directory)
+    p50_ms, p95_ms = result.age_percentile_s(50) * 1e3, result.age_percentile_s(95) * 1e3
     summary = {
         "rate": f"{result.rate_hz:.1f} frames/s end to end",
-        "latency": f"p50 {result.age_percentile_s(50) * 1e3:.0f} ms, p95 {result.age_percentile_s(95) * 1e3:.0f} ms, capture to objects received",
+        "latency": f"p50 {p50_ms:.0f} ms, p95 {p95_ms:.0f} ms, capture to objects received",
         "drops": f"{result.dropped} of {result.sent} frames",
         "transport": result.profile,
         "bag": f"{result.bag} ({sum(result.recorded.values())} messages of {len(result.recorded)} topics)",
