@@ -12,6 +12,8 @@ from semantic_stereo_ros.geometry.calibration import StereoCalibration
 from semantic_stereo_ros.types import StereoRig
 
 SHORTEST_BASELINE_M, LONGEST_BASELINE_M = 0.002, 20.0
+# Longer ones exist, but a file in chessboard squares or cm is more likely.
+USUAL_BASELINE_M = 2.5
 
 
 def baseline_of(calibration: StereoRig | StereoCalibration) -> float:
@@ -33,6 +35,8 @@ def check_baseline(file: Path, calibration: StereoRig | StereoCalibration) -> No
             f"{file}: a stereo baseline of {baseline:g} m cannot be (expected {SHORTEST_BASELINE_M:g} to {LONGEST_BASELINE_M:g} m): "
             f"the file is probably in {guess}; mend it, or give the baseline in m"
         )
+    if baseline > USUAL_BASELINE_M:
+        logging.getLogger(__name__).warning("%s: a stereo baseline of %g m is unusual: is the file in metres?", file, baseline)
 
 
 def check_size(file: Path, calibration: StereoRig | StereoCalibration, image_size_wh: tuple[int, int] | None) -> None:

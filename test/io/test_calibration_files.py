@@ -170,6 +170,11 @@ def test_a_baseline_in_squares_or_mm_is_said_and_can_be_given(tmp_path):
     assert Rectifier(raw).rig.baseline_m == pytest.approx(0.15)
 
 
+def test_a_baseline_that_may_be_in_squares_is_doubted(tmp_path, caplog):
+    load_calibration(opencv_files(tmp_path, scale=27.7), image_size_wh=(640, 480))
+    assert "is the file in metres?" in caplog.text
+
+
 def ros_yaml(name: str, k, d, r, p, size=(640, 480), model="plumb_bob") -> str:
     """camera_calibration's output."""
 
