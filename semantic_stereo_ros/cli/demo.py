@@ -120,23 +120,13 @@ def _score(sequence: SyntheticSequence, answers: Mapping[int, list[Estimate]]) -
 
 def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
     """Distances of the last frame in which the object was measured; error statistics over all scored frames."""
-    table = Table(title="True and measured distances (last measured frame), and over the sequence")
+    table = Table(title="Distances in m: last measured frame | over the sequence")
     table.add_column("object")
-    columns = (
-        "true m",
-        "measured m",
-        "sigma m",
-        "error m",
-        "median |error| m",
-        "within 1 sigma",
-        "measured / visible frames",
-        "id switches",
-    )
-    for column in columns:
+    for column in ("true", "measured", "sigma", "error", "median |err|", "in 1 sigma", "seen", "id switches"):
         table.add_column(column, justify="right")
     for item in sorted(scores.values(), key=lambda s: s.true_m[-1] if s.true_m else float("inf")):
         if not item.frames_measured:
-            table.add_row(item.name, *["-"] * 6, f"0 / {item.frames_visible}", "-")
+            table.add_row(item.name, *["-"] * 6, f"0/{item.frames_visible}", "-")
             continue
         last = (item.true_m[-1], item.measured_m[-1], item.sigma_m[-1])
         table.add_row(
@@ -145,7 +135,7 @@ def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
             f"{item.errors_m[-1]:+.3f}",
             f"{np.median(np.abs(item.errors_m)):.3f}",
             f"{item.within_sigma:.0%}",
-            f"{item.frames_measured} / {item.frames_visible}",
+            f"{item.frames_measured}/{item.frames_visible}",
             str(item.id_switches),
         )
     return table
