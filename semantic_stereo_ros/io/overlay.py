@@ -82,8 +82,7 @@ def draw_scene(scene: Scene, background: np.ndarray | None = None) -> np.ndarray
     texts, scale = _texts_and_scale(shown, (width, height))
     plates: list[Rect] = []
     for item, lines in zip(shown, texts):
-        box = boxes[item.object_id]
-        assert box is not None
+        box = _target(item, scene, boxes[item.object_id], _plate_size(lines, scale))
         plates.append(place_label(_plate_size(lines, scale), box, plates, (width, height)))
         _draw_leader(canvas, plates[-1], box, id_color(item.object_id))
     for item, lines, plate in zip(shown, texts, plates):
@@ -93,6 +92,20 @@ def draw_scene(scene: Scene, background: np.ndarray | None = None) -> np.ndarray
         plate = place_label(_plate_size([text], scale), (0, 0, width, height), [], (width, height))
         _draw_plate(canvas, [text], plate, (255, 255, 255), scale)
     return canvas
+
+
+def _target(item: SceneObject, scene: Scene, box: Rect | None, plate_wh: tuple[int, int]) -> Rect:
+    """What a label points at: the box of a small object, which the label must not hide; the mask's innermost pixel of a large one."""
+    assert box is not None
+    if item.label is None or (box[2] - box[0]) * (box[3] - box[1]) < 6 * plate_wh[0] * plate_wh[1]:
+        return box
+    mask = (scene.segmentation.labels[box[1] : box[3], box[0] : box[2]] == item.label).astype(np.uint8)
+    if not mask.any():
+        return box
+    inward = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(inward.argmax()), inward.shape)
+    x, y = box[0] + int(column) - 1, box[1] + int(row) - 1
+    return (x, y, x + 1, y + 1)
 
 
 def _texts_and_scale(items: Sequence[SceneObject], image_wh: tuple[int, int]) -> tuple[list[list[str]], float]:

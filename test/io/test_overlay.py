@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.io.overlay import (
+    _target,
     _texts_and_scale,
     box_corners,
     draw_scene,
@@ -106,6 +107,18 @@ def test_a_predicted_object_is_dashed(state):
     bottom = draw_scene(scene)[rect[3] - 1, rect[0] : rect[2]]
     painted = (bottom == id_color(8)).all(axis=1)
     assert 0.3 < painted.mean() < 0.8, "dashes and gaps"
+
+
+def test_the_label_of_a_large_object_points_into_its_mask():
+    """An L whose box is mostly empty: the innermost pixel lies in the thick leg."""
+    labels = np.zeros((240, 320), np.uint16)
+    labels[10:230, 10:20], labels[150:230, 10:310] = 1, 1
+    measured = Measurement(1, 9, 1.0, (10, 10, 310, 230), 4.0, 0.1, 4.0, 0.1, 3.9, 0.1, np.array([0, 0, 4.0]), EYE)
+    item = make_object(1, label=1, measurement=measured)
+    scene = make_scene([item], labels)
+    x, y, *_ = _target(item, scene, (10, 10, 310, 230), (60, 24))
+    assert labels[y, x] == 1 and 180 <= y <= 200
+    assert _target(item, scene, (10, 10, 310, 230), (300, 200)) == (10, 10, 310, 230)
 
 
 def test_no_object_is_said():
