@@ -14,6 +14,7 @@ from semantic_stereo_ros.types import ObjectState, OrientedBox, Scene, SceneObje
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PREDICTED = (ObjectState.OCCLUDED, ObjectState.LOST)
+_UNTRACKED = (170, 170, 170)
 Rect = tuple[int, int, int, int]
 
 
@@ -43,12 +44,13 @@ def draw_disparity(disparity_px: np.ndarray, min_px: float | None = None, max_px
 def draw_segmentation(image: np.ndarray, segmentation: Segmentation, ids: dict[int, int] | None = None) -> np.ndarray:
     """(H, W) or (H, W, 3) image -> (H, W, 3) uint8 RGB with the object layer's masks and contours.
 
-    ids: label -> object id for colours that are stable over frames; the label itself by default.
+    ids: label -> object id for colours that are stable over frames, grey for a label without one; the label itself by default.
     """
     labels = segmentation.labels
     palette = np.zeros((int(labels.max(initial=0)) + 1, 3), np.uint8)
     for label in range(1, len(palette)):
-        palette[label] = id_color(ids.get(label, label) if ids else label)
+        object_id = label if ids is None else ids.get(label)
+        palette[label] = _UNTRACKED if object_id is None else id_color(object_id)
     canvas = as_rgb8(image).copy()
     inside = labels > 0
     colors = palette[labels]

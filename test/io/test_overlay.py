@@ -94,6 +94,8 @@ def test_colours_follow_the_object_not_the_label():
     np.testing.assert_array_equal(one[75, 75], other[75, 175])
     assert len({id_color(i) for i in range(1, 200)}) > 150
     assert not one[0, 200].any(), "background is untouched"
+    nobody = draw_segmentation(image, Segmentation.from_labels(labels), {})
+    assert np.ptp(nobody[75, 75]) == 0, "a mask that is no object yet is grey"
 
 
 @pytest.mark.parametrize("state", [ObjectState.OCCLUDED, ObjectState.LOST])
