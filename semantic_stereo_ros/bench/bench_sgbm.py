@@ -15,7 +15,7 @@ from semantic_stereo_ros.synthetic import random_sequence
 
 SIZE_WH = (640, 480)
 NUM_DISPARITIES = 128
-PLAIN: dict[str, Any] = {"left_right_check": False, "speckle_size": 0, "refine": False, "confidence": False}
+PLAIN: dict[str, Any] = {"min_texture": 0.0, "left_right_check": False, "speckle_size": 0, "refine": False, "confidence": False}
 
 
 def run(repeats: int = 30, mode: str = "3way") -> dict[str, Any]:

@@ -16,6 +16,7 @@ UNKNOWN = np.int16(-32768)
 
 SUBPIXELS = 16
 
+_TEXTURE_BLOCK = (25, 25)
 _SMOOTHED_BLOCK = (5, 5)
 _SMOOTHED_STEP_PX = 1.0
 
@@ -51,6 +52,15 @@ class RightView:
         difference = cv2.subtract(nearest, disparity_16)
         difference[outside] = 32767
         return difference
+
+
+def textured(left: np.ndarray, minimum: float) -> np.ndarray:
+    """(H, W) bool: some horizontal gradient of the (H, W) uint8 image within 12 px reaches `minimum` grey levels per px.
+
+    Elsewhere (blown out, dark, blank) every disparity explains the images equally well.
+    """
+    slope = cv2.convertScaleAbs(cv2.Sobel(left, cv2.CV_16S, 1, 0, ksize=1))
+    return cv2.dilate(slope, np.ones(_TEXTURE_BLOCK, np.uint8)) >= 2 * minimum
 
 
 def smooth_regions(disparity_16: np.ndarray) -> np.ndarray:

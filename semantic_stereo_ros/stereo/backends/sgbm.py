@@ -11,12 +11,22 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.stereo.refine import SUBPIXELS, UNKNOWN, RightView, SampledPair, SubpixelStep, smooth_along_image, smooth_regions
+from semantic_stereo_ros.stereo.refine import (
+    SUBPIXELS,
+    UNKNOWN,
+    RightView,
+    SampledPair,
+    SubpixelStep,
+    smooth_along_image,
+    smooth_regions,
+    textured,
+)
 from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, sigma_and_confidence
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
 
+_LIMIT_PX = 2047
 _SGBM_MODES = {
     "sgbm": cv2.STEREO_SGBM_MODE_SGBM,
     "3way": cv2.STEREO_SGBM_MODE_SGBM_3WAY,
@@ -49,6 +59,13 @@ class Config:
     p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 3 * p1", minimum=0, maximum=4000000)
     uniqueness_ratio: int = option(10, "margin by which the best match must win over the second best", unit="%", minimum=0, maximum=100)
     pre_filter_cap: int = option(31, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
+    min_texture: float = option(
+        1.0,
+        "pixels with no horizontal gradient this large within 12 px become unknown; 0 = off",
+        unit="grey levels/px",
+        minimum=0.0,
+        maximum=127.0,
+    )
     speckle_size: int = option(
         100, "regions of at most this many pixels that stand apart become unknown; 0 = off", unit="px", minimum=0, maximum=1000000
     )
@@ -88,7 +105,7 @@ class Backend:
             raise missing_dependency("cv2.ximgproc", "wls", "the stereo option wls")
 
     def __call__(self, frame: StereoFrame) -> Disparity:
-        """Match one pair. Raises ConfigError when the images are smaller than the matched block."""
+        """Match one pair. Raises ConfigError when the images are smaller than the matched block or the range is too large."""
         config = self.config
         if self._matching is None or self._matching.rig != frame.rig:
             self._matching = _Matching(config, frame.rig)
@@ -139,6 +156,11 @@ class _Matching:
         least = config.min_disparity_px
         if least == AUTOMATIC_MIN_DISPARITY:
             least = math.floor(-rig.doffs_px)
+        if least < -_LIMIT_PX or least + config.num_disparities > _LIMIT_PX:
+            raise ConfigError(
+                f"disparities from {least} to {least + config.num_disparities} px do not fit OpenCV's 16-bit maps, which hold "
+                f"{-_LIMIT_PX} to {_LIMIT_PX} px: set min_disparity_px and num_disparities, or check doffs ({rig.doffs_px:g} px)"
+            )
         before, after = max(least + config.num_disparities, 0), max(-least, 0)
         self.config = config
         self.rig = rig
@@ -197,6 +219,8 @@ class _Matching:
         raw = self._matcher.compute(self._left, self._right, self._raw)
         disparity_16 = raw[:, self._columns].copy()
         disparity_16[disparity_16 < self.min_disparity_px * SUBPIXELS] = UNKNOWN
+        if config.min_texture:
+            disparity_16[~textured(self._left[:, self._columns], config.min_texture)] = UNKNOWN
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
             disparity_16[hidden] = UNKNOWN
