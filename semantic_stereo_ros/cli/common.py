@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -40,7 +41,7 @@ def report_findings(frame: StereoFrame, unchecked: bool = False) -> None:
     for finding in check_pair(frame):
         if finding.fatal and not unchecked:
             raise ImageError(f"{finding.message} (--unchecked measures it all the same)")
-        Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {finding.message}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(finding.message)}", highlight=False)
 
 
 def progress_bar(quiet: bool = False) -> Progress:

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 REQUIRED = ("numpy", "scipy", "cv2", "yaml", "typer", "rich", "rosbags")
@@ -33,7 +34,7 @@ def doctor() -> None:
     for rows in (_required(), _cv2_wheels(), _optional(), _gpus(), _ros(), _shared_memory()):
         for what, good, state, remedy in rows:
             colour = {True: "green", False: "red", None: "yellow"}[good]
-            table.add_row(what, f"[{colour}]{state}[/{colour}]", remedy)
+            table.add_row(what, f"[{colour}]{escape(state)}[/{colour}]", escape(remedy))
             problems += good is False
     Console().print(table)
     if problems:

@@ -141,9 +141,7 @@ def _report(frames: Iterable[tuple[Scene, _Truth]], with_objects: bool) -> dict[
     }
     if with_objects:
         report["objects"] = counts
-        for name, rows in pairs.items():
-            if rows:
-                report[f"{name} (m)"] = _object_figures(np.array(rows))
+        report["distances of the found objects (m)"] = {n: _object_figures(np.array(rows)) for n, rows in pairs.items() if rows}
     return report
 
 
@@ -182,10 +180,19 @@ def _object_figures(rows: np.ndarray) -> dict[str, Any]:
 
 
 def _table(title: str, rows: dict[str, Any]) -> Table:
-    table = Table("figure", "value", title=title)
-    for name, value in rows.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    """A column of figures, or one column per quantity."""
+    nested = bool(rows) and all(isinstance(value, dict) for value in rows.values())
+    columns = rows if nested else {"value": rows}
+    table = Table("figure", title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for figure in dict.fromkeys(figure for column in columns.values() for figure in column):
+        table.add_row(figure, *(_text(column.get(figure, math.nan)) for column in columns.values()))
     return table
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _no_nan(value: Any) -> Any:

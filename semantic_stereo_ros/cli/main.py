@@ -7,6 +7,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from semantic_stereo_ros import __version__
 from semantic_stereo_ros.checks import SemanticStereoError
@@ -51,14 +52,8 @@ def main() -> None:
     try:
         app()
     except SemanticStereoError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/bold red] {_escape(str(error))}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
         sys.exit(1)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

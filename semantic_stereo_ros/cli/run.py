@@ -35,6 +35,7 @@ def run(
     poses: Path | None = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
     z_far: float | None = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
     baseline: float | None = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
+    rectified: bool = typer.Option(False, "--rectified", help="The images are rectified already, though the calibration has distortion."),
     fps: float | None = typer.Option(None, "--fps", min=0.001, help="Frames per second of folders; videos know theirs."),
     limit: int | None = typer.Option(None, "--limit", min=1, help="Stop after this many frames."),
     compact: bool = typer.Option(False, "--compact", help="Sequences: only objects.jsonl and overlays, not a full set per frame."),
@@ -49,7 +50,7 @@ def run(
     Example: semantic-stereo run left.png right.png -c calib.txt -o out --z-far 20
     """
     config = common.build_config(stereo, segmentation, assignments, config_file)
-    pairs = open_pairs(left, right, calibration, baseline_m=baseline, poses=poses, fps=fps)
+    pairs = open_pairs(left, right, calibration, baseline_m=baseline, rectified=rectified, poses=poses, fps=fps)
     total = len(pairs) if limit is None else min(limit, len(pairs))
     given = Segmentation.from_labels(read_labels(masks)) if masks is not None else None
     single = len(pairs) == 1 and Path(left).is_file()
