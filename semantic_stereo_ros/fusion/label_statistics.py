@@ -21,7 +21,7 @@ class LabelRuns:
 
 def label_runs(labels: np.ndarray, count: int) -> LabelRuns:
     """Pixel counts and image boxes of labels 1..count of an (H, W) uint16 map, from its horizontal runs."""
-    height, width = labels.shape
+    _height, width = labels.shape
     flat = labels.reshape(-1)
     change = np.empty(flat.size, bool)
     np.not_equal(flat[1:], flat[:-1], out=change[1:])

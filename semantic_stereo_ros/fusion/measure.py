@@ -9,17 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import bins_for, histogram, interior, label_runs, quantiles
-from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, nearest_sigma_px
+from semantic_stereo_ros.fusion.label_statistics import RowHistogram, bins_for, histogram, interior, label_runs, quantiles
+from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, near_without_noise, nearest_sigma_px
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
 
 THINNING = 5  # one labelled pixel in this many feeds all but the depth histogram; prime, so that it walks over the columns
+
+UNSEEN_STRIDE = 4
+RIM_MARGIN_PX = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,24 @@ class Config:
     )
     nearest_percentile: float = option(5.0, "percentile of the range that counts as the nearest point", unit="%", minimum=0.1, maximum=50.0)
     boxes: bool = option(True, "fit an oriented box to every object")
-    sigma_floor_px: float = option(
-        0.05, "disparity error that all pixels of an object share whatever they look like", unit="px", minimum=0.0
-    )
-    sigma_correlated: float = option(
-        0.2, "share of the pixels' own sigma that does not average out over an object", minimum=0.0, maximum=1.0
-    )
-    sigma_extent: float = option(0.03, "shift of the median by wrong mask pixels, per interquartile range of the disparity", minimum=0.0)
-    sigma_unknown: float = option(1.0, "growth of the extent term with the share of unknown pixels", minimum=0.0)
-    sigma_fallback: float = option(2.0, "growth of the extent term where the mask is too thin to leave out its rim", minimum=1.0)
-    sigma_rim: float = option(0.5, "share of the shift that leaving out the rim made, taken as mask error", minimum=0.0)
-    near_correlated: float = option(0.5, "share of the pixels' own sigma that moves the near percentile", minimum=0.0)
-    near_slope: float = option(0.5, "error of the near percentile per spread of disparity around it", minimum=0.0)
+    sigma_floor_px: float = option(0.058, "error of the median disparity that all objects have", unit="px", minimum=0.0)
+    sigma_correlated: float = option(0.27, "share of the pixels' own sigma that does not average out over an object", minimum=0.0)
+    sigma_fallback: float = option(6.7, "growth of that share where the mask is too thin to leave out its rim", minimum=0.0)
+    sigma_extent: float = option(0.007, "shift of the median by wrong mask pixels, per interquartile range of the disparity", minimum=0.0)
+    sigma_unseen: float = option(0.13, "the same, more per share of unknown pixels around the object", minimum=0.0)
+    sigma_unknown: float = option(0.98, "the same, more per share of unknown pixels in the mask", minimum=0.0)
+    sigma_rim: float = option(0.28, "share of the shift that leaving out the rim made, taken as mask error", minimum=0.0)
+    sigma_patch_px: float = option(2.2, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
+    near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
+    near_floor_px: float = option(0.05, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
+    near_correlated: float = option(0.078, "as sigma_correlated, of the nearest point", minimum=0.0)
+    near_fallback: float = option(4.6, "as sigma_fallback, of the nearest point", minimum=0.0)
+    near_slope: float = option(0.021, "error of the nearest point per spread of disparity around it", minimum=0.0)
+    near_tail: float = option(0.069, "the same, per square of that spread", unit="1/px", minimum=0.0)
+    near_shift: float = option(1.37, "error of the nearest point per noise taken out of it", minimum=0.0)
+    near_unseen: float = option(0.014, "as sigma_unseen, of the nearest point", minimum=0.0)
+    near_unknown: float = option(2.8, "as sigma_unknown, of the nearest point", minimum=0.0)
+    near_patch_px: float = option(0.93, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
 def measure(
@@ -94,6 +104,7 @@ class _Statistics:
     nearest_sigma: np.ndarray
     points: np.ndarray
     point_label: np.ndarray
+    spread: ObjectSpread
 
 
 def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Config) -> _Statistics:
@@ -119,7 +130,7 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     fallback = (known[:, 1] < config.min_interior_pixels) | (known[:, 1] < config.min_interior_fraction * valid)
     split = table.counts.reshape(count + 1, 2, -1)
     whole = split[:, 0] + split[:, 1]
-    used = np.where(fallback[:, None], whole, split[:, 1])
+    used = np.where(fallback[:, None], whole, split[:, 1] + _agreeing(split[:, 0], split[:, 1], table))
     low, median, high = quantiles(used, (0.25, 0.5, 0.75), table.low, table.width).T
     whole_median = quantiles(whole, (0.5,), table.low, table.width)[:, 0]
 
@@ -134,12 +145,16 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     inverse_range = shifted_of / _ray_length(rig).take(pixel)
     near_table = histogram(label_of, inverse_range, count + 1, bins_for(count + 1))
     q = 1.0 - config.nearest_percentile / 100.0
-    near, near_low, near_high = near_table.quantiles((q, q - 0.04, min(q + 0.04, 1.0))).T
+    middle, near, near_low, near_high = near_table.quantiles((0.5, q, q - 0.04, min(q + 0.04, 1.0))).T
     used_count = np.where(fallback, valid, known[:, 1])
     thinned = np.bincount(label_of, minlength=count + 1)
     sigma = np.bincount(label_of, disparity.sigma_px.reshape(-1).take(pixel), count + 1) / np.maximum(thinned, 1)
 
-    spread = ObjectSpread(used_count, sigma, high - low, whole_median - median, near_high - near_low, valid_fraction, fallback)
+    noisy_near, near = near, near_without_noise(near, middle, sigma, config)
+    unseen = _unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels)
+    spread = ObjectSpread(
+        used_count, sigma, high - low, whole_median - median, near_high - near_low, noisy_near - near, valid_fraction, unseen, fallback
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median
         depth_sigma = depth * depth / rig.bf * median_sigma_px(spread, config)
@@ -165,7 +180,18 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
         nearest_sigma,
         points,
         label_of,
+        spread,
     )
+
+
+def _agreeing(rim: np.ndarray, inside: np.ndarray, table: RowHistogram) -> np.ndarray:
+    """The (rows, bins) rim counts at disparities that the interior has too: the rim is left out at depth edges, not along the object."""
+    first, low, high, last = quantiles(inside, (0.02, 0.25, 0.75, 0.98), table.low, table.width).T
+    margin = np.maximum(RIM_MARGIN_PX, 0.5 * (high - low))
+    from_bin = np.nan_to_num((first - margin - table.low) / table.width)[:, None]
+    to_bin = np.nan_to_num((last + margin - table.low) / table.width, nan=-1.0)[:, None]
+    bins = np.arange(rim.shape[1])
+    return rim * ((bins >= from_bin) & (bins <= to_bin))
 
 
 def _thin(label, inside, shifted, known, fallback, usable) -> np.ndarray:
@@ -179,6 +205,18 @@ def _thin(label, inside, shifted, known, fallback, usable) -> np.ndarray:
     of = label.take(positions)
     keep = (inside.take(positions) | fallback.take(of)) & (shifted.take(positions) > 0)
     return positions[keep]
+
+
+def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """(n,) unknown pixels of no label in and around each box, per pixel of the object: there it may go on unseen."""
+    coarse = np.isnan(disparity_px[::UNSEEN_STRIDE, ::UNSEEN_STRIDE])
+    coarse &= labels[::UNSEEN_STRIDE, ::UNSEEN_STRIDE] == 0
+    total = cv2.integral(coarse.view(np.uint8))
+    margin = 0.25 * np.tile(box_xyxy[:, 2:] - box_xyxy[:, :2], 2) * (-1, -1, 1, 1)
+    corner = np.rint((box_xyxy + margin) / UNSEEN_STRIDE).astype(np.intp)
+    x0, y0, x1, y1 = np.clip(corner, 0, np.tile((coarse.shape[1], coarse.shape[0]), 2)).T
+    unknown = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    return unknown * UNSEEN_STRIDE**2 / np.maximum(pixels, 1)
 
 
 @lru_cache(maxsize=4)

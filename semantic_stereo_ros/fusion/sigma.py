@@ -17,8 +17,8 @@ class ObjectSpread:
     """What the sigma model reads, one entry per object. float64.
 
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity;
-    rim_shift_px: median disparity of the whole mask minus that of its interior; valid_fraction: 0..1; fallback: measured without erosion.
-    near_slope_px: disparity between the 90th and the 98th percentile of nearness.
+    rim_shift_px: median disparity of the whole mask minus that of its interior; near_slope_px: spread of the disparity around the near
+    percentile; near_shift_px: noise taken out of it; valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback: measured without erosion.
     """
 
     count: np.ndarray
@@ -26,29 +26,43 @@ class ObjectSpread:
     iqr_px: np.ndarray
     rim_shift_px: np.ndarray
     near_slope_px: np.ndarray
+    near_shift_px: np.ndarray
     valid_fraction: np.ndarray
+    unseen: np.ndarray
     fallback: np.ndarray
 
 
 def median_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
     """Standard deviation of an object's median disparity, px.
 
-    Errors inside one object share causes (texture, pixel locking, fattening), so the first two terms do not shrink with the count.
+    Errors inside one object share causes (texture, pixel locking, fattening), so only the last term shrinks with the pixel count, and
+    counts patches of correlated pixels, not pixels.
     """
-    own = config.sigma_correlated * spread.sigma_px
-    extent = config.sigma_extent * spread.iqr_px * (1.0 + config.sigma_unknown * (1.0 - spread.valid_fraction))
-    extent = np.where(spread.fallback, config.sigma_fallback * extent, extent)
+    own = config.sigma_correlated * spread.sigma_px * np.where(spread.fallback, config.sigma_fallback, 1.0)
+    missing = config.sigma_unseen * np.minimum(spread.unseen, 1.0) + config.sigma_unknown * (1.0 - spread.valid_fraction)
+    extent = (config.sigma_extent + missing) * spread.iqr_px
     rim = config.sigma_rim * spread.rim_shift_px
     # the median of n values scatters by 1.25 sigma / sqrt(n)
-    sampling = 1.25 * spread.iqr_px / IQR_PER_SIGMA / np.sqrt(np.maximum(spread.count, 1.0))
+    sampling = 1.25 * config.sigma_patch_px * _scatter(spread)
     return np.sqrt(config.sigma_floor_px**2 + own**2 + extent**2 + rim**2 + sampling**2)
 
 
 def nearest_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
-    """Standard deviation of the near percentile, px of disparity."""
-    own = config.near_correlated * spread.sigma_px
-    slope = config.near_slope * spread.near_slope_px
-    slope = np.where(spread.fallback, config.sigma_fallback * slope, slope)
-    rim = config.sigma_rim * spread.rim_shift_px
-    sampling = 2.1 * spread.iqr_px / IQR_PER_SIGMA / np.sqrt(np.maximum(spread.count, 1.0))
-    return np.sqrt(config.sigma_floor_px**2 + own**2 + slope**2 + rim**2 + sampling**2)
+    """Standard deviation of the near percentile, px of disparity. A long near tail is taken for pixels of something else, hence the square."""
+    own = config.near_correlated * spread.sigma_px * np.where(spread.fallback, config.near_fallback, 1.0)
+    missing = config.near_unseen * np.minimum(spread.unseen, 1.0) + config.near_unknown * (1.0 - spread.valid_fraction)
+    slope = config.near_slope * spread.near_slope_px + config.near_tail * spread.near_slope_px**2
+    shift = config.near_shift * spread.near_shift_px
+    # the 95th percentile of n Gaussian values scatters by 2.1 sigma / sqrt(n)
+    sampling = 2.1 * config.near_patch_px * _scatter(spread)
+    return np.sqrt(config.near_floor_px**2 + own**2 + slope**2 + shift**2 + (missing * spread.iqr_px) ** 2 + sampling**2)
+
+
+def _scatter(spread: ObjectSpread) -> np.ndarray:
+    return np.hypot(spread.sigma_px, spread.iqr_px / IQR_PER_SIGMA) / np.sqrt(np.maximum(spread.count, 1.0))
+
+
+def near_without_noise(near_px: np.ndarray, middle_px: np.ndarray, sigma_px: np.ndarray, config) -> np.ndarray:
+    """The near percentile with the pixels' noise taken out: the distances of both from the middle subtract as variances do."""
+    gap = near_px - middle_px
+    return middle_px + np.sqrt(np.maximum(gap * gap - (config.near_bias * sigma_px) ** 2, 0.0))
