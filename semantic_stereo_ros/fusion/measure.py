@@ -52,15 +52,15 @@ class Config:
     sigma_rim: float = option(0.28, "share of the shift that leaving out the rim made, taken as mask error", minimum=0.0)
     sigma_patch_px: float = option(2.2, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
     near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
-    near_floor_px: float = option(0.05, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
-    near_correlated: float = option(0.078, "as sigma_correlated, of the nearest point", minimum=0.0)
-    near_fallback: float = option(4.6, "as sigma_fallback, of the nearest point", minimum=0.0)
-    near_slope: float = option(0.021, "error of the nearest point per spread of disparity around it", minimum=0.0)
-    near_tail: float = option(0.069, "the same, per square of that spread", unit="1/px", minimum=0.0)
-    near_shift: float = option(1.37, "error of the nearest point per noise taken out of it", minimum=0.0)
-    near_unseen: float = option(0.014, "as sigma_unseen, of the nearest point", minimum=0.0)
-    near_unknown: float = option(2.8, "as sigma_unknown, of the nearest point", minimum=0.0)
-    near_patch_px: float = option(0.93, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
+    near_floor_px: float = option(0.03, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
+    near_correlated: float = option(0.085, "as sigma_correlated, of the nearest point", minimum=0.0)
+    near_fallback: float = option(4.3, "as sigma_fallback, of the nearest point", minimum=0.0)
+    near_slope: float = option(0.034, "error of the nearest point per spread of disparity around it", minimum=0.0)
+    near_tail: float = option(1.28, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
+    near_shift: float = option(1.4, "error of the nearest point per noise taken out of it", minimum=0.0)
+    near_unseen: float = option(0.022, "as sigma_unseen, of the nearest point", minimum=0.0)
+    near_unknown: float = option(0.29, "as sigma_unknown, of the nearest point", minimum=0.0)
+    near_patch_px: float = option(2.4, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
 def measure(
@@ -152,8 +152,9 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
 
     noisy_near, near = near, near_without_noise(near, middle, sigma, config)
     unseen = _unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels)
+    tail = np.maximum(near - middle - 1.3 * (high - low), 0.0)
     spread = ObjectSpread(
-        used_count, sigma, high - low, whole_median - median, near_high - near_low, noisy_near - near, valid_fraction, unseen, fallback
+        used_count, sigma, high - low, whole_median - median, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median

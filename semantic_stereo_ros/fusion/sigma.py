@@ -17,8 +17,9 @@ class ObjectSpread:
     """What the sigma model reads, one entry per object. float64.
 
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity;
-    rim_shift_px: median disparity of the whole mask minus that of its interior; near_slope_px: spread of the disparity around the near
-    percentile; near_shift_px: noise taken out of it; valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback: measured without erosion.
+    rim_shift_px: median disparity of the whole mask minus the used one; near_slope_px: spread of the disparity around the near percentile;
+    near_shift_px: noise taken out of it; near_tail_px: how far it lies beyond where a smooth surface of this interquartile range ends;
+    valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim.
     """
 
     count: np.ndarray
@@ -27,6 +28,7 @@ class ObjectSpread:
     rim_shift_px: np.ndarray
     near_slope_px: np.ndarray
     near_shift_px: np.ndarray
+    near_tail_px: np.ndarray
     valid_fraction: np.ndarray
     unseen: np.ndarray
     fallback: np.ndarray
@@ -48,10 +50,10 @@ def median_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
 
 
 def nearest_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
-    """Standard deviation of the near percentile, px of disparity. A long near tail is taken for pixels of something else, hence the square."""
+    """Standard deviation of the near percentile, px of disparity. A long near tail may be something else in the mask."""
     own = config.near_correlated * spread.sigma_px * np.where(spread.fallback, config.near_fallback, 1.0)
     missing = config.near_unseen * np.minimum(spread.unseen, 1.0) + config.near_unknown * (1.0 - spread.valid_fraction)
-    slope = config.near_slope * spread.near_slope_px + config.near_tail * spread.near_slope_px**2
+    slope = config.near_slope * spread.near_slope_px + config.near_tail * spread.near_tail_px
     shift = config.near_shift * spread.near_shift_px
     # the 95th percentile of n Gaussian values scatters by 2.1 sigma / sqrt(n)
     sampling = 2.1 * config.near_patch_px * _scatter(spread)
