@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.geometry import planes
+from semantic_stereo_ros.segmentation.regions import outlines
 from semantic_stereo_ros.types import GroundPlane, StereoRig
 
 _HYPOTHESES = 160
@@ -57,6 +58,13 @@ def background_planes(grid: planes.SampleGrid, rig: StereoRig, ground: GroundPla
         found.append(best)
         free &= ~inlier
     return found
+
+
+def stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
+    """True when much of the outline of (h, w) `mask` is nearer than what is beside it: the face of an object, not a wall."""
+    smooth = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    front, _, outline = outlines(smooth.astype(np.int32), 1, d, allowed)
+    return bool(front[1] > 0.3 * max(int(outline[1]), 1))
 
 
 def _local_hypotheses(grid: planes.SampleGrid, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:

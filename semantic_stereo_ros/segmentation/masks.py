@@ -23,6 +23,17 @@ def keep_enclosed(labels: np.ndarray, known: np.ndarray, widest_px: int) -> np.n
     return np.where(known, labels, enclosed)
 
 
+def grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed: np.ndarray, reach_px: np.ndarray) -> np.ndarray:
+    """Give the pixels just above the ground (`band`) to the object straight above, where the depth goes on; `reach_px` rows at most."""
+    rows = np.arange(labels.shape[0], dtype=np.int16)[:, None]
+    last = np.maximum.accumulate(np.where(labels > 0, rows, np.int16(-1)), axis=0)
+    broken = np.maximum.accumulate(np.where(band | (labels > 0), np.int16(-1), rows), axis=0)
+    above = np.maximum(last, 0)
+    joined = band & (last > broken) & (rows - last <= reach_px)
+    joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
+    return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
+
+
 def fill_holes(labels: np.ndarray, count: int, largest_share: float) -> np.ndarray:
     """(h, w) labels with every hole closed that is smaller than `largest_share` of the object around it, whatever is seen through it."""
     filled = labels.copy()

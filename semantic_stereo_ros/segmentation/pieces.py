@@ -63,10 +63,14 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
     for label in {label for pair in votes for label in pair}:
         mask = labels == label
         extent[label] = min(np.count_nonzero(mask.any(axis=0)), np.count_nonzero(mask.any(axis=1)))
+    return join(labels, count, [(a, b) for (a, b), number in votes.items() if number >= max(3, 0.4 * min(extent[a], extent[b]))])
+
+
+def join(labels: np.ndarray, count: int, bonds: list[tuple[int, int]]) -> tuple[int, np.ndarray]:
+    """(count, labels) with every bonded pair of labels made one."""
     parent = np.arange(count + 1)
-    for (a, b), number in sorted(votes.items(), key=lambda item: -item[1]):
-        if number >= max(3, 0.4 * min(extent[a], extent[b])):
-            parent[_root(parent, a)] = _root(parent, b)
+    for a, b in bonds:
+        parent[_root(parent, a)] = _root(parent, b)
     return _relabel(np.array([_root(parent, i) for i in range(count + 1)]), labels)
 
 
@@ -143,14 +147,19 @@ def _relabel(roots: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarray]:
     return len(kept) - 1, renumbered.astype(np.int32)[labels]
 
 
+def runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last flat index of each run of one label in a row."""
+    height, width = labels.shape
+    change = np.flatnonzero(np.diff(labels.ravel())) + 1
+    change = np.union1d(change, np.arange(width, height * width, width))
+    return np.concatenate([[0], change]), np.concatenate([change, [height * width]]) - 1
+
+
 def _votes_across(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> list[tuple[tuple[int, int], int]]:
     """Per pair of pieces: in how many rows a run of the one is followed by the other at its depth, something nearer between."""
     height, width = labels.shape
     flat = labels.ravel()
-    change = np.flatnonzero(np.diff(flat)) + 1
-    change = np.union1d(change, np.arange(width, height * width, width))
-    starts = np.concatenate([[0], change])
-    ends = np.concatenate([change, [height * width]]) - 1
+    starts, ends = runs(labels)
     n = len(starts)
     if n < 3:
         return []

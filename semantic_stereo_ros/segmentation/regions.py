@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semantic_stereo_ros.types import GroundPlane
+
 _BESIDE_PIXELS = 3
 
 
@@ -30,6 +32,33 @@ class Regions:
         """(n,) share of the stepped outline where the region is the nearer side; 0.5 where it has none."""
         total = self.outline_front + self.outline_behind
         return np.where(total > 0, self.outline_front / np.maximum(total, 1), 0.5)
+
+
+def worth_keeping(
+    regions: Regions,
+    smallest_pixels: int,
+    largest_m: float,
+    depth_noise: float,
+    image_pixels: int,
+    ground: GroundPlane | None,
+    min_height_m: float,
+) -> np.ndarray:
+    """(n,) bool: what may be an object. depth_noise: sigma of Z / Z^2, 1/m.
+
+    Out go the small; the large, once the noise along Z is taken off; what does not stand out from its surroundings anywhere, such as a rest
+    of a wall; what fills much of the image without being its foreground; and what is no higher than the ground is uneven, or low and long
+    as a kerb is.
+    """
+    size_m = regions.size_m.copy()
+    size_m[:, 2] = np.maximum(0.0, size_m[:, 2] - 4 * depth_noise * np.square(regions.center_m[:, 2]))
+    keep = (regions.pixels >= smallest_pixels) & (size_m.max(axis=1) <= largest_m)
+    keep &= regions.outline_front >= 0.15 * regions.outline
+    keep &= (regions.pixels < 0.2 * image_pixels) | (regions.front_share > 0.7)
+    if ground is not None:
+        keep &= regions.high_m >= min_height_m + 3 * ground.sigma_m
+        keep &= (regions.high_m > 0.4) | (regions.size_m.max(axis=1) < 5 * regions.high_m)
+    keep[0] = False
+    return keep
 
 
 def describe(

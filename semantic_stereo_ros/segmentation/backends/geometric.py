@@ -12,13 +12,17 @@ from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation import edges, masks, pieces, regions, silhouettes
-from semantic_stereo_ros.segmentation.background import background_planes, terrain
+from semantic_stereo_ros.segmentation import background, edges, masks, pieces, regions, silhouettes
+from semantic_stereo_ros.segmentation.slants import join_slants
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
 _WORK_PIXELS = 110_000
 _WIDEST_BRIDGE_M = 0.4
+_WIDEST_FILL_PIXELS = 3.0
 _HIGHEST_TERRAIN_M = 0.4
+_FLAT_M = 0.08
+_CONTACT_M = 0.015
+_LARGEST_HOLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,88 +73,88 @@ class Backend:
         if config.ground:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
-        labels, scores = _segment(disparity, self._ground, config, stride)
+        view = _look(disparity, self._ground, config, stride)
+        if view is None:
+            return Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), self._ground)
+        labels, stands_out = _objects(view, disparity, self._ground, config)
+        labels = masks.to_full_size(labels, view.d, view.allowed, disparity.disparity_px + np.float32(disparity.rig.doffs_px), stride)
         labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
-        return _records(labels, scores, disparity, config, self._ground, stride)
+        return _records(labels, stands_out, disparity, config, self._ground, stride)
 
 
-def _segment(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) uint16 labels and, by label, how much of each outline stands out."""
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Every stride-th pixel of a frame, all (h, w). known: bool. d: d + doffs, px, and sigma, px: gaps filled from the nearest known pixel.
+    allowed: largest step within one surface, px. xyz: points, m. height: above the ground, m (-y without one). near: in range, neither
+    wall nor uneven ground; core: near and clearly above the ground."""
+
+    stride: int
+    known: np.ndarray
+    d: np.ndarray
+    sigma: np.ndarray
+    allowed: np.ndarray
+    xyz: tuple[np.ndarray, np.ndarray, np.ndarray]
+    height: np.ndarray
+    near: np.ndarray
+    core: np.ndarray
+
+
+def _look(disparity: Disparity, ground: GroundPlane | None, config: Config, stride: int) -> _View | None:
+    """The view without what is no object; None when nothing is known."""
     rig = disparity.rig
-    d_full = disparity.disparity_px + np.float32(rig.doffs_px)
-    d = d_full[::stride, ::stride]
+    d = disparity.disparity_px[::stride, ::stride] + np.float32(rig.doffs_px)
     sigma = disparity.sigma_px[::stride, ::stride]
     with np.errstate(invalid="ignore"):
         known = (d > 0) & (sigma >= 0)
     if not known.any():
-        return np.zeros(d_full.shape, np.uint16), np.zeros(1)
+        return None
     distance, (d, sigma) = edges.fill_from_nearest(known, d, sigma)
     allowed = edges.allowed_step_px(d, sigma, rig, stride, config.edge_strength, config.min_gap_m)
-    near = (distance <= 3.0) & (d > rig.bf / config.max_range_m)
+    near = (distance <= _WIDEST_FILL_PIXELS) & (d > rig.bf / config.max_range_m)
     tolerance = np.float32(config.edge_strength) * sigma
-    for abc in background_planes(planes.sample_grid(disparity), rig, ground):
+    for abc in background.background_planes(planes.sample_grid(disparity), rig, ground):
         on_plane = np.abs(d - planes.plane_disparity(abc, rig, stride)) < tolerance
-        if not _stands_out(on_plane, d, allowed):
+        if not background.stands_out(on_plane, d, allowed):
             near &= ~on_plane
     x_over_z, y_over_z = ray_tables(rig)
-    z = rig.bf / d
-    y = z * y_over_z[::stride, None]
+    z = np.float32(rig.bf) / d
+    xyz = (z * x_over_z[::stride], z * y_over_z[::stride, None], z)
     if ground is None:
-        height, core = -y, near
-    else:
-        on_ground = planes.plane_disparity(planes.coefficients_of_plane(ground, rig), rig, stride)
-        height = np.float32(ground.offset_m) * (1 - on_ground / d)
-        near &= ~terrain(d, height, near & (np.abs(height) < _HIGHEST_TERRAIN_M), ground, rig, stride)
-        core = near & (height > 0.6 * config.min_height_m) & (d - on_ground > tolerance)
-    count, labels, d_inside = pieces.cut_into_pieces(core, d, 0.7 * allowed)
+        return _View(stride, known, d, sigma, allowed, xyz, -xyz[1], near, near)
+    on_ground = planes.plane_disparity(planes.coefficients_of_plane(ground, rig), rig, stride)
+    height = np.float32(ground.offset_m) * (1 - on_ground / d)
+    near &= ~background.terrain(d, height, near & (np.abs(height) < _HIGHEST_TERRAIN_M), ground, rig, stride)
+    # Pixels just above the ground are left out at first: noise there would join everything that stands on it.
+    core = near & (height > 0.6 * config.min_height_m) & (d - on_ground > tolerance)
+    return _View(stride, known, d, sigma, allowed, xyz, height, near, core)
+
+
+def _objects(view: _View, disparity: Disparity, ground: GroundPlane | None, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w) uint16 labels, and by label the share of the outline that is nearer than what lies beside."""
+    rig, d, allowed = disparity.rig, view.d, view.allowed
+    count, labels, d_inside = pieces.cut_into_pieces(view.core, d, 0.7 * allowed)
     count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
-    count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / stride) * d)
-    xyz = (z * x_over_z[::stride], y, z)
-    smallest = max(1, config.min_pixels // (stride * stride))
-    measured = regions.describe(labels, count, max(1, smallest // 4), xyz, height, d, allowed)
+    count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / view.stride) * d)
+    count, labels = join_slants(labels, count, d, allowed)
+    smallest = max(1, config.min_pixels // view.stride**2)
+    measured = regions.describe(labels, count, max(1, smallest // 4), view.xyz, view.height, d, allowed)
     if ground is not None:
-        flat = (measured.pixels > 0) & (measured.high_m - measured.low_m < 0.08) & (measured.high_m > config.min_height_m)
-        joined, labels_joined = pieces.join_tops(labels, count, d, allowed, flat)
+        flat = (measured.pixels > 0) & (measured.high_m - measured.low_m < _FLAT_M) & (measured.high_m > config.min_height_m)
+        joined, with_tops = pieces.join_tops(labels, count, d, allowed, flat)
         if joined < count:
-            count, labels = joined, labels_joined
-            measured = regions.describe(labels, count, smallest, xyz, height, d, allowed)
-    size = measured.size_m.copy()
-    noise = np.float32(4.0 / rig.bf) * np.square(measured.center_m[:, 2]) * np.float32(np.median(sigma[core])) if core.any() else 0.0
-    size[:, 2] = np.maximum(0.0, size[:, 2] - noise)
-    keep = (measured.pixels >= smallest) & (size.max(axis=1) <= config.max_size_m)
-    keep &= measured.outline_front >= 0.15 * measured.outline
-    keep &= (measured.pixels < 0.2 * d.size) | (measured.front_share > 0.7)
+            count, labels = joined, with_tops
+            measured = regions.describe(labels, count, smallest, view.xyz, view.height, d, allowed)
+    depth_noise = float(np.median(view.sigma[view.core])) / rig.bf if view.core.any() else 0.0
+    keep = regions.worth_keeping(measured, smallest, config.max_size_m, depth_noise, d.size, ground, config.min_height_m)
+    renumbered = np.zeros(count + 1, np.uint16)
+    renumbered[keep] = np.arange(1, np.count_nonzero(keep) + 1)
+    labels = renumbered[labels]
     if ground is not None:
-        keep &= measured.high_m >= config.min_height_m + 3 * ground.sigma_m
-        keep &= (measured.high_m > 0.4) | (measured.size_m.max(axis=1) < 5 * measured.high_m)
-    keep[0] = False
-    renumber = np.zeros(count + 1, np.uint16)
-    renumber[keep] = np.arange(1, np.count_nonzero(keep) + 1)
-    labels = renumber[labels]
-    if ground is not None:
-        reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * stride)) * d
-        labels = _grow_to_contact(labels, near & (labels == 0) & (height > 0.015), d, allowed, reach)
-    labels = masks.fill_holes(masks.keep_enclosed(labels, known, d.shape[1] // 16), int(labels.max()), 0.1)
-    scores = np.concatenate([[0.0], (measured.outline_front / np.maximum(measured.outline, 1))[keep]])
-    return masks.to_full_size(labels, d, allowed, d_full, stride), scores
-
-
-def _stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
-    """True when much of the outline of (h, w) `mask` is nearer than what is beside it: the face of an object, not a wall."""
-    smooth = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    front, _, outline = regions.outlines(smooth.astype(np.int32), 1, d, allowed)
-    return bool(front[1] > 0.3 * max(int(outline[1]), 1))
-
-
-def _grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed: np.ndarray, reach_px: np.ndarray) -> np.ndarray:
-    """Give the pixels just above the ground to the object straight above them, where the depth goes on; `reach_px` rows at most."""
-    rows = np.arange(labels.shape[0], dtype=np.int16)[:, None]
-    last = np.maximum.accumulate(np.where(labels > 0, rows, np.int16(-1)), axis=0)
-    above = np.maximum(last, 0)
-    broken = np.maximum.accumulate(np.where(band | (labels > 0), np.int16(-1), rows), axis=0)
-    joined = band & (last > broken) & (rows - last <= reach_px)
-    joined &= np.abs(np.take_along_axis(d, above, axis=0) - d) < allowed
-    return np.where(joined, np.take_along_axis(labels, above, axis=0), labels)
+        reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * view.stride)) * d
+        labels = masks.grow_to_contact(labels, view.near & (labels == 0) & (view.height > _CONTACT_M), d, allowed, reach)
+    labels = masks.fill_holes(masks.keep_enclosed(labels, view.known, d.shape[1] // 16), int(labels.max()), _LARGEST_HOLE)
+    stands_out = measured.outline_front / np.maximum(measured.outline, 1)
+    return labels, np.concatenate([[0.0], stands_out[keep]])
 
 
 def _records(
