@@ -83,7 +83,7 @@ def _select(grid: planes.SampleGrid, rig: StereoRig, config: GroundConfig) -> _S
     # One pixel of noise over the reach tilts the local normal much: the plane's own check is the strict one.
     lenient = GroundConfig(min(config.max_pitch_deg + 20, 85), min(config.max_roll_deg + 25, 85), 0.0)
     faces_up = known & np.isfinite(local).all(axis=-1) & _is_level(local, rig, lenient)
-    return _Samples(*(x[known] for x in (grid.u, grid.v, grid.d, grid.tolerance)), faces_up[known])
+    return _Samples(grid.u[known], grid.v[known], grid.d[known], grid.tolerance[known], faces_up[known])
 
 
 def _is_level(abc: np.ndarray, rig: StereoRig, config: GroundConfig) -> np.ndarray:

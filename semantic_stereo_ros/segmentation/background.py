@@ -116,6 +116,7 @@ def terrain(d: np.ndarray, height_m: np.ndarray, near_ground: np.ndarray, ground
     up_facing &= near_ground.astype(np.uint8)
     up_facing = cv2.morphologyEx(up_facing, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(up_facing, connectivity=4)
+    labels = np.asarray(labels, np.int32)
     pixels = np.bincount(labels.ravel(), minlength=count)
     mean_d = np.bincount(labels.ravel(), weights=d.ravel(), minlength=count) / np.maximum(pixels, 1)
     mean_height = np.bincount(labels.ravel(), weights=height_m.ravel(), minlength=count) / np.maximum(pixels, 1)

@@ -19,6 +19,7 @@ def fill_from_nearest(known: np.ndarray, *images: np.ndarray) -> tuple[np.ndarra
     if known.all() or not known.any():
         return np.where(known, np.float32(0), np.float32(np.inf)), list(images)
     distance, nearest = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    nearest = np.asarray(nearest, np.int32)
     source = np.empty(int(nearest.max()) + 1, np.int64)
     source[nearest[known]] = np.flatnonzero(known)
     index = source[nearest]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -37,6 +38,13 @@ def overlaps(truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
     n, m = int(truth.max()) + 1, int(labels.max()) + 1
     both = np.bincount(truth.ravel().astype(np.int64) * m + labels.ravel(), minlength=n * m).reshape(n, m)
     return both / np.maximum(both.sum(1)[:, None] + both.sum(0)[None] - both, 1)
+
+
+def load(path: Path) -> np.ndarray:
+    """(H, W) uint8 or (H, W, 3) RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    return image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
 
 
 @cache
@@ -195,7 +203,7 @@ CARS = [(0, (738, 172, 850, 252)), (10, (659, 174, 731, 218)), (16, (690, 176, 8
 @pytest.mark.parametrize(("number", "box"), CARS)
 def test_cars_of_the_street_are_instances(real_data, number, box):
     folder = real_data("street")
-    left, right = (cv2.imread(str(folder / f"image_{side}" / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE) for side in "lr")
+    left, right = (load(folder / f"image_{side}" / f"{number:06d}.png") for side in "lr")
     frame = StereoFrame(left, right, STREET)
     result = Backend(Config())(frame, match(frame, num_disparities=96))
     assert result.ground is not None
@@ -209,7 +217,7 @@ def test_cars_of_the_street_are_instances(real_data, number, box):
 
 def test_the_motorcycle_is_one_instance(real_data):
     folder = real_data("motorcycle")
-    left, right = (cv2.imread(str(folder / f"motorcycle_{side}.png"))[..., ::-1].copy() for side in ("left", "right"))
+    left, right = (load(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
     frame = StereoFrame(left, right, MOTORCYCLE)
     result = Backend(Config())(frame, match(frame))
     assert result.ground is not None
