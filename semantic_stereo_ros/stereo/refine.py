@@ -18,7 +18,7 @@ SUBPIXELS = 16
 
 _TEXTURE_BLOCK = (25, 25)
 _SMOOTHED_BLOCK = (5, 5)
-_SMOOTHED_STEP_PX = 1.0
+_SMOOTHED_STEP_PX = 1.5
 
 
 class RightView:
@@ -64,7 +64,7 @@ def textured(left: np.ndarray, minimum: float) -> np.ndarray:
 
 
 def smooth_regions(disparity_16: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels whose whole 5x5 block is known and spans less than 1 px, so that it is one surface."""
+    """(H, W) bool: pixels whose whole 5x5 block is known and spans less than 1.5 px: one surface, perhaps slanted."""
     block = np.ones(_SMOOTHED_BLOCK, np.uint8)
     span = cv2.subtract(cv2.dilate(disparity_16, block), cv2.erode(disparity_16, block))
     return (span < int(_SMOOTHED_STEP_PX * SUBPIXELS)) & (disparity_16 != UNKNOWN)

@@ -9,7 +9,7 @@ refined. Both models are linear in the logarithms of that evidence:
     logit confidence    = CONFIDENCE . evidence    chance that the error is at most 1 px, maximum Bernoulli likelihood
 
 The weights were fitted to Middlebury 2003 and 2014 pairs, plain and with added noise, and to random synthetic scenes; fitted
-without each of the data sets in turn, they ranked and scaled the errors of the one left out.
+without each of the data sets in turn, they ranked and scaled the errors of the one left out (docs/decisions/sigma_of_a_disparity.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from semantic_stereo_ros.stereo.refine import SampledPair
 
-CONSTANT_SIGMA_PX = 0.33
+CONSTANT_SIGMA_PX = 0.32
 """Sigma of a map whose sigma is not estimated: that of all errors below 2 px of the data above."""
 
 SIGMA_RANGE_PX = (0.05, 3.0)
@@ -29,8 +29,8 @@ SIGMA_RANGE_PX = (0.05, 3.0)
 _BLOCK = (5, 5)  # samples
 _WIDE_BLOCK = (13, 13)
 # constant, log variation (px^2), log residual, log gradient energy (grey levels^2), unknown share, the same in the wide block, refined
-SIGMA = (-0.812, 0.080, 0.174, -0.083, 0.046, 0.363, -0.580)
-CONFIDENCE = (2.697, -0.250, -0.380, 0.071, -2.375, -0.959, 2.011)
+SIGMA = (-0.749, 0.088, 0.194, -0.084, -0.236, 0.426, -0.623)
+CONFIDENCE = (2.221, -0.209, -0.357, 0.083, -1.677, -0.773, 2.183)
 
 
 def sigma_and_confidence(

@@ -49,7 +49,7 @@ def test_right_view_equals_a_loop_over_pixels(seed):
 
 def test_smooth_regions_stop_at_steps_and_holes():
     disparity = np.full((9, 20), 160, np.int16)
-    disparity[:, 10:] += 16
+    disparity[:, 10:] += 24
     disparity[4, 3] = UNKNOWN
     regions = smooth_regions(disparity)
     assert not regions[:, 8:12].any() and regions[:, 12:].all()

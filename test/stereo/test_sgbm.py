@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -22,6 +24,12 @@ def match(frame: StereoFrame, **options) -> Disparity:
     return backend(frame)
 
 
+def read(path: Path, mode: int) -> np.ndarray:
+    image = cv2.imread(str(path), mode)
+    assert image is not None, path
+    return image
+
+
 @pytest.fixture(scope="module")
 def scene():
     return random_sequence(seed=21)[0]
@@ -30,7 +38,7 @@ def scene():
 @pytest.fixture(scope="module")
 def motorcycle(real_data):
     folder = real_data("motorcycle")
-    left, right = (cv2.cvtColor(cv2.imread(str(folder / f"motorcycle_{s}.png")), cv2.COLOR_BGR2RGB) for s in ("left", "right"))
+    left, right = (read(folder / f"motorcycle_{s}.png", cv2.IMREAD_COLOR)[..., ::-1].copy() for s in ("left", "right"))
     rig = StereoRig((741, 500), 994.978, 994.978, 311.193, 254.877, 0.193001, 31.086)
     return match(StereoFrame(left, right, rig)), np.load(folder / "motorcycle_disp.npz")["arr_0"]
 
@@ -38,8 +46,8 @@ def motorcycle(real_data):
 @pytest.fixture(scope="module")
 def cones(real_data):
     folder = real_data("cones")
-    left, right = (cv2.imread(str(folder / f"{side}.png"), cv2.IMREAD_GRAYSCALE) for side in ("left", "right"))
-    truth = cv2.imread(str(folder / "disp_left.tif"), cv2.IMREAD_UNCHANGED).astype(np.float32)
+    left, right = (read(folder / f"{side}.png", cv2.IMREAD_GRAYSCALE) for side in ("left", "right"))
+    truth = read(folder / "disp_left.tif", cv2.IMREAD_UNCHANGED).astype(np.float32)
     truth[truth <= 0] = np.nan
     rig = StereoRig((450, 375), 400.0, 400.0, 225.0, 187.0, 0.1)  # this pair has no calibration; only disparities are compared
     return match(StereoFrame(left, right, rig)), truth
@@ -185,7 +193,7 @@ def test_a_right_gain_does_not_move_the_answer():
 def test_sixteen_bit_images_are_mapped_alike_on_both_sides(color):
     eight = random_sequence(seed=23, color=color)[0]
     sixteen = eight.frame.left.astype(np.uint16) * 9 + 700, eight.frame.right.astype(np.uint16) * 9 + 700  # a 12-bit camera
-    result = match(StereoFrame(*sixteen, eight.rig))
+    result = match(StereoFrame(sixteen[0], sixteen[1], eight.rig))
     against = disparity_metrics(result.disparity_px, eight.disparity_px, ~eight.occluded)
     reference = disparity_metrics(match(eight.frame).disparity_px, eight.disparity_px, ~eight.occluded)
     assert against.density > reference.density - 0.02
@@ -228,7 +236,7 @@ def test_images_narrower_than_the_range_get_an_answer(size_wh, mode):
 
 
 def test_an_image_smaller_than_the_block_is_said():
-    frame = StereoFrame(*[np.zeros((8, 9), np.uint8)] * 2, StereoRig((9, 8), 50.0, 50.0, 0.0, 0.0, 0.1))
+    frame = StereoFrame(np.zeros((8, 9), np.uint8), np.zeros((8, 9), np.uint8), StereoRig((9, 8), 50.0, 50.0, 0.0, 0.0, 0.1))
     with pytest.raises(ConfigError, match="9x8, smaller than the matched block of 15 px"):
         match(frame, mode="bm")
 
@@ -271,7 +279,9 @@ def test_options_that_do_not_fit_are_said(options, text):
 
 
 def test_a_range_beyond_opencv_is_said():
-    frame = StereoFrame(*[np.zeros((40, 40), np.uint8)] * 2, StereoRig((40, 40), 50.0, 50.0, 0.0, 0.0, 0.1, doffs_px=3000.0))
+    frame = StereoFrame(
+        np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8), StereoRig((40, 40), 50.0, 50.0, 0.0, 0.0, 0.1, doffs_px=3000.0)
+    )
     with pytest.raises(ConfigError, match="16-bit maps"):
         match(frame)
 

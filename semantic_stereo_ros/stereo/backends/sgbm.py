@@ -205,9 +205,8 @@ class _Matching:
         views = []
         for image, padded in ((frame.left, self._left), (frame.right, self._right)):
             grey = padded[:, self._columns]
-            if image.ndim == 3:
-                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-            grey[...] = image if table is None else np.take(table, image)
+            plain = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image.dtype)
+            grey[...] = plain if table is None else np.take(table, plain.astype(np.intp))
             padded[:, : self._columns.start] = grey[:, :1]
             padded[:, self._columns.stop :] = grey[:, -1:]
             views.append(grey)
