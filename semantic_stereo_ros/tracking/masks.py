@@ -82,10 +82,11 @@ def move_masks(samples: list[MaskSamples], anchors_m: np.ndarray, positions_m: n
     owner = np.repeat(np.arange(len(samples)), total)
     kept = [s.points_xy for s, front in zip(samples, in_front) if front]
     points = np.concatenate(kept) if kept else np.zeros((0, 2), np.float32)
-    moved = np.rint(np.clip(points * scale[owner, None] + shift[owner], -1e6, 1e6)).astype(np.intp)
+    moved: np.ndarray = np.rint(np.clip(points * scale[owner, None] + shift[owner], -1e6, 1e6)).astype(np.intp)
     width, height = rig.size_wh
-    columns, rows = moved.T
-    inside = np.flatnonzero((columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
+    columns, rows = moved[:, 0], moved[:, 1]
+    in_image = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    inside = np.flatnonzero(in_image)
     return MovedMasks(
         owner=owner[inside],
         rows=rows[inside],

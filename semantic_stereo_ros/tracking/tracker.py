@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 EGO_SPEED_SIGMA_MPS = 20.0
 EGO_TURN_SIGMA_RPS = 0.5
 
+UNSEEN_GATE_SHARE = 0.4
+"""Objects without a mask have wide predictions; a narrower gate keeps them from taking what is not theirs."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -164,7 +167,7 @@ class Tracker:
     # --- association ----------------------------------------------------------------------------------------------------
 
     def _associate(self, observations: Observations, labels: np.ndarray, dt_s: float) -> list[tuple[int, int]]:
-        """Pairs (track, observation): keys first, then what was seen last, then what was hidden or lost."""
+        """Pairs (track, observation): keys first, then what was seen last, what was hidden or lost, what is still tentative."""
         if not self._tracks or not len(observations):
             return []
         positions, covariances = self._camera_positions()
@@ -189,7 +192,9 @@ class Tracker:
         expected = shared.sum(axis=1)
         classes = [t.class_of for t in self._tracks]
         with np.errstate(divide="ignore", invalid="ignore"):
-            size_ratio = observations.pixels[None] / expected[:, None]
+            whole_px = np.array([t.full_m2 for t in self._tracks]) * self._rig.fx * self._rig.fy / positions[:, 2] ** 2
+            seen = np.array([t.seen for t in self._tracks])
+            size_ratio = observations.pixels[None] / np.where(seen, expected, whole_px)[:, None]
         return Candidates(
             distance2=position_distances(positions, covariances, observations.positions_m, observations.gate_covariances_m2),
             overlap=overlap_scores(shared[:, observations.labels], expected, observations.pixels),
@@ -199,14 +204,17 @@ class Tracker:
 
     def _solve(self, candidates: Candidates, observations: Observations) -> list[tuple[int, int]]:
         pairs = self._keyed_pairs(candidates, observations)
-        for recent in (True, False):
+        seen = [i for i, t in enumerate(self._tracks) if t.object_id is not None and t.seen]
+        unseen = [i for i, t in enumerate(self._tracks) if t.object_id is not None and not t.seen]
+        tentative = [i for i, t in enumerate(self._tracks) if t.object_id is None]
+        for group, gate in ((seen, self._gate), (unseen, UNSEEN_GATE_SHARE * self._gate), (tentative, self._gate)):
             taken_i, taken_j = {i for i, _ in pairs}, {j for _, j in pairs}
-            rows = [i for i, t in enumerate(self._tracks) if t.seen == recent and i not in taken_i]
+            rows = [i for i in group if i not in taken_i]
             columns = [j for j in range(len(observations)) if j not in taken_j]
             if rows and columns:
                 grid = np.ix_(rows, columns)
                 part = Candidates(*(array[grid] for array in vars(candidates).values()))
-                found = assign(part, self._gate, self.config.min_overlap, self.config.max_size_ratio, may_shrink=not recent)
+                found = assign(part, gate, self.config.min_overlap, self.config.max_size_ratio, may_shrink=group is unseen)
                 pairs += [(rows[i], columns[j]) for i, j in found]
         return pairs
 
