@@ -65,6 +65,28 @@ class Pipeline:
         status, reason = _status(disparity, objects)
         return Scene(frame, disparity, segmentation, objects, status, reason, timings)
 
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Take another config between two frames. A stage whose options are the same keeps what it remembers; object ids go on.
+
+        A changed backend is loaded before it replaces the old one, which stays in use when loading raises.
+        """
+        fresh = {}
+        for stage in ("stereo", "segmentation"):
+            before = (getattr(self.config, stage).backend, getattr(self.config, f"{stage}_backend"))
+            name, options = getattr(config, stage).backend, getattr(config, f"{stage}_backend")
+            if (name, options) != before:
+                fresh[stage] = backend_module(stage, name).Backend(options)
+                if self._loaded:
+                    fresh[stage].load()
+        if "stereo" in fresh:
+            self._stereo.close()
+            self._stereo = fresh["stereo"]
+        if "segmentation" in fresh:
+            self._segmenter.close()
+            self._segmenter = fresh["segmentation"]
+        self._tracker.reconfigure(config.tracking)
+        self.config = config
+
     def reset(self, reason: str) -> None:
         """Forget the past: filters, ids and whatever the backends remember."""
         logger.info("pipeline reset: %s", reason)

@@ -92,3 +92,23 @@ def _lock(file) -> bool:
     except OSError:
         return False
     return True
+
+
+def segments_of(pid: int) -> set[Path]:
+    """Fast DDS's files of /dev/shm that a process has mapped; empty where /proc is missing or the process is gone."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    names = {line.split()[-1] for line in maps.splitlines() if f"{SHARED_MEMORY}/" in line}
+    return {Path(name) for name in names if Path(name).name.startswith(("fastrtps_", "fastdds_"))}
+
+
+def remove_orphans(segments: set[Path]) -> None:
+    """Remove those of `segments` (of an own child that had to be killed) that no living process has mapped."""
+    used: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        used |= segments_of(int(process.name))
+    for segment in segments - used:
+        segment.unlink(missing_ok=True)
+        segment.with_name(segment.name + "_el").unlink(missing_ok=True)

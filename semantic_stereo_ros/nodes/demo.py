@@ -226,8 +226,10 @@ def stop_nodes(*processes: subprocess.Popen, timeout_s: float = 15.0) -> None:
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
+            segments = dds.segments_of(process.pid)
             process.kill()
             process.wait()
+            dds.remove_orphans(segments)  # a killed process leaves them, and nobody else would take them away
 
 
 def _yaml_value(value: Any) -> str:

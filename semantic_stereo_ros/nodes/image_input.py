@@ -13,7 +13,8 @@ from sensor_msgs.msg import Image
 class ImageInput:
     """Best effort first: it hears every publisher. Reliable while every publisher offers it (`review`), or as a parameter forces.
 
-    A subscription with BEST_AVAILABLE, made before a best-effort publisher exists, never hears it; hence this.
+    A subscription with BEST_AVAILABLE, made before a best-effort publisher exists, never hears it; hence this. On a change the new
+    subscription is made before the old one goes, so that no image falls between them.
     """
 
     def __init__(self, node: Node, topic: str, callback: Callable[[Image], None], reliability: str = "auto", depth: int = 5) -> None:
@@ -21,19 +22,26 @@ class ImageInput:
         self._callback = callback
         self._depth = depth
         self._automatic = reliability == "auto"
-        self.topic = node.resolve_topic_name(topic)
         self._relative = topic
+        self.topic = node.resolve_topic_name(topic)
         self.mismatch = ""
         self.reliable = reliability == "reliable"
+        self._newest = (0, 0)
+        self._retiring = None
         self._subscription = self._subscribe()
 
     def review(self) -> int:
-        """Look at the publishers, change the reliability if it should be another; returns how many publishers there are."""
+        """To be called about once a second: look at the publishers and change the reliability if it should be another.
+
+        Returns how many publishers there are.
+        """
+        if self._retiring is not None:
+            self._node.destroy_subscription(self._retiring)
+            self._retiring = None
         offers = self._node.get_publishers_info_by_topic(self.topic)
         all_reliable = bool(offers) and all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
         if self._automatic and offers and all_reliable != self.reliable:
-            self._node.destroy_subscription(self._subscription)
-            self.reliable = all_reliable
+            self.reliable, self._retiring = all_reliable, self._subscription
             self._subscription = self._subscribe()
         if all_reliable or not self.reliable:
             self.mismatch = ""
@@ -43,7 +51,14 @@ class ImageInput:
         reliability = ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
         events = SubscriptionEventCallbacks(incompatible_qos=self._incompatible)
-        return self._node.create_subscription(Image, self._relative, self._callback, qos, event_callbacks=events)
+        return self._node.create_subscription(Image, self._relative, self._receive, qos, event_callbacks=events)
+
+    def _receive(self, message: Image) -> None:
+        """While two subscriptions exist, each image comes twice."""
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        if self._retiring is None or stamp > self._newest:
+            self._newest = stamp
+            self._callback(message)
 
     def _incompatible(self, _event) -> None:
         wanted = "reliable" if self.reliable else "best-effort"

@@ -63,11 +63,16 @@ class Tracker:
 
     def __init__(self, config: Config | None = None) -> None:
         from scipy.optimize import linear_sum_assignment  # noqa: F401  (imported here, so that the first frame does not wait)
+
+        self.reconfigure(config if config is not None else Config())
+        self._forget()
+
+    def reconfigure(self, config: Config) -> None:
+        """Take other options between two frames; the objects and their ids stay."""
         from scipy.special import chdtri
 
-        self.config = config if config is not None else Config()
-        self._gate = float(chdtri(3, 1.0 - self.config.gate_probability))
-        self._forget()
+        self.config = config
+        self._gate = float(chdtri(3, 1.0 - config.gate_probability))
 
     def reset(self, reason: str) -> None:
         """Forget every object; ids begin at 1 again."""
