@@ -19,6 +19,7 @@ from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLay
 _WORK_PIXELS = 110_000
 _WIDEST_BRIDGE_M = 0.4
 _WIDEST_FILL_PIXELS = 3.0
+_WALL_PX = np.float32(1.2)  # noise of neighbours is alike: it makes patches that a tolerance per pixel lets through
 _HIGHEST_TERRAIN_M = 0.4
 _FLAT_M = 0.08
 _CONTACT_M = 0.015
@@ -113,7 +114,7 @@ def _look(disparity: Disparity, ground: GroundPlane | None, config: Config, stri
     near = (distance <= _WIDEST_FILL_PIXELS) & (d > rig.bf / config.max_range_m)
     tolerance = np.float32(config.edge_strength) * sigma
     for abc in background.background_planes(planes.sample_grid(disparity), rig, ground):
-        on_plane = np.abs(d - planes.plane_disparity(abc, rig, stride)) < tolerance
+        on_plane = np.abs(d - planes.plane_disparity(abc, rig, stride)) < np.maximum(tolerance, _WALL_PX)
         if not background.stands_out(on_plane, d, allowed):
             near &= ~on_plane
     x_over_z, y_over_z = ray_tables(rig)
