@@ -74,6 +74,14 @@ def join(labels: np.ndarray, count: int, bonds: list[tuple[int, int]]) -> tuple[
     return _relabel(np.array([_root(parent, i) for i in range(count + 1)]), labels)
 
 
+def join_unless(refused: np.ndarray, labels: np.ndarray, joined: np.ndarray) -> tuple[int, np.ndarray]:
+    """(count, labels) of `joined`, except that what `refused` ((n,) bool by label of `joined`) names stays as it is in `labels`."""
+    mixed = np.where(refused[joined] & (labels > 0), labels + len(refused), joined)
+    present = np.bincount(mixed.ravel()) > 0
+    present[0] = False
+    return int(np.count_nonzero(present)), (np.cumsum(present) * present).astype(np.int32)[mixed]
+
+
 def join_tops(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, flat: np.ndarray) -> tuple[int, np.ndarray]:
     """(count, labels) after joining the `flat` ((count + 1,) bool) regions to what carries them: seen from a little above, the top of a box
     recedes so fast that it parts from the front."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.segmentation import edges, masks, pieces, regions
+from semantic_stereo_ros.segmentation.slants import join_slants
 from semantic_stereo_ros.synthetic import default_rig
 
 NAN = np.nan
@@ -131,3 +132,36 @@ def test_full_size_masks_follow_the_disparity_and_not_the_raster():
     labels = (d > 10).astype(np.uint16)
     full = masks.to_full_size(labels, d, np.full(d.shape, 2.0, np.float32), d_full, 2)
     np.testing.assert_array_equal(full, np.nan_to_num(d_full) > 10)
+
+
+def test_a_receding_side_joins_the_front_it_runs_into():
+    labels = np.zeros((40, 60), np.int32)
+    labels[5:35, 10:30], labels[5:35, 32:55] = 1, 2
+    d = np.full(labels.shape, 5.0, np.float32)
+    d[5:35, 10:30] = np.linspace(14, 26, 20)  # reaches 28 at column 33
+    d[5:35, 30:55] = 28.0
+    allowed = np.full(labels.shape, 1.5, np.float32)
+    count, joined = join_slants(labels, 2, d, allowed)
+    assert count == 1 and joined[20, 15] == joined[20, 45] > 0
+    d[5:35, 10:30] = 20.0  # an upright face eight pixels of disparity behind does not
+    assert join_slants(labels, 2, d, allowed)[0] == 2
+
+
+def test_a_refused_union_falls_back_to_its_parts():
+    labels = np.array([[0, 1, 1, 2, 0, 3, 4]], np.int32)
+    joined = np.array([[0, 1, 1, 1, 0, 2, 2]], np.int32)
+    count, mixed = pieces.join_unless(np.array([False, True, False]), labels, joined)
+    assert count == 3
+    assert groups(mixed) == {frozenset({1, 2}), frozenset({3}), frozenset({5, 6})}
+    assert (mixed[0, [0, 4]] == 0).all()
+
+
+def test_a_top_joins_what_carries_it():
+    labels = np.zeros((30, 30), np.int32)
+    labels[10:14, 5:25], labels[14:25, 5:25] = 1, 2
+    d = np.where(labels == 2, 20.0, np.where(labels == 1, 17.5, 5.0)).astype(np.float32)
+    allowed = np.full(labels.shape, 1.5, np.float32)
+    flat = np.array([False, True, False])
+    assert pieces.join_tops(labels, 2, d, allowed, flat)[0] == 1
+    d[labels == 1] = 10.0
+    assert pieces.join_tops(labels, 2, d, allowed, flat)[0] == 2

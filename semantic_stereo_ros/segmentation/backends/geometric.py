@@ -136,15 +136,22 @@ def _objects(view: _View, disparity: Disparity, ground: GroundPlane | None, conf
     count, labels, d_inside = pieces.cut_into_pieces(view.core, d, 0.7 * allowed)
     count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
     count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / view.stride) * d)
-    count, labels = join_slants(labels, count, d, allowed)
     smallest = max(1, config.min_pixels // view.stride**2)
-    measured = regions.describe(labels, count, max(1, smallest // 4), view.xyz, view.height, d, allowed)
+
+    def describe(labels: np.ndarray, count: int) -> regions.Regions:
+        return regions.describe(labels, count, max(1, smallest // 4), view.xyz, view.height, d, allowed)
+
+    joined, with_sides = join_slants(labels, count, d, allowed)
+    if joined < count:
+        too_large = describe(with_sides, joined).size_m.max(axis=1) > config.max_size_m
+        count, labels = pieces.join_unless(too_large, labels, with_sides)
+    measured = describe(labels, count)
     if ground is not None:
         flat = (measured.pixels > 0) & (measured.high_m - measured.low_m < _FLAT_M) & (measured.high_m > config.min_height_m)
         joined, with_tops = pieces.join_tops(labels, count, d, allowed, flat)
         if joined < count:
             count, labels = joined, with_tops
-            measured = regions.describe(labels, count, smallest, view.xyz, view.height, d, allowed)
+            measured = describe(labels, count)
     depth_noise = float(np.median(view.sigma[view.core])) / rig.bf if view.core.any() else 0.0
     keep = regions.worth_keeping(measured, smallest, config.max_size_m, depth_noise, d.size, ground, config.min_height_m)
     renumbered = np.zeros(count + 1, np.uint16)
