@@ -9,7 +9,7 @@ refined. Both models are linear in the logarithms of that evidence:
     logit confidence    = CONFIDENCE . evidence    chance that the error is at most 1 px, maximum Bernoulli likelihood
 
 The weights were fitted to Middlebury 2003 and 2014 pairs, plain and with added noise, and to random synthetic scenes; fitted
-without each of the data sets in turn, they ranked and scaled the errors of the one left out (docs/decisions/sigma_of_a_disparity.md).
+without each of the data sets in turn, they ranked and scaled the errors of the one left out (docs/decisions/0004-sigma-of-a-disparity.md).
 """
 
 from __future__ import annotations
