@@ -7,23 +7,26 @@ read from histograms, so 100 objects cost little more than 20. Definitions: type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import RowHistogram, bins_for, histogram, interior, label_runs, quantiles
+from semantic_stereo_ros.fusion.label_statistics import LabelPixels, RowHistogram, bins_for, histogram, label_runs, quantiles, run_pixels
 from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, near_without_noise, nearest_sigma_px
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
 
-THINNING = 5  # one labelled pixel in this many feeds all but the depth histogram; prime, so that it walks over the columns
+# Neighbouring pixels of a matcher err alike, so a large object is sampled.
+ROW_STRIDE = 3  # of the depth histogram
+THINNING = 2  # of the rest, on top of that
+SMALL_PIXELS = 1024  # an object of fewer pixels is measured with all of them
 
-UNSEEN_STRIDE = 4
+UNSEEN_STRIDE = 8
 RIM_MARGIN_PX = 1.0
+POSITION_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,6 @@ class Config:
     sigma_extent: float = option(0.007, "shift of the median by wrong mask pixels, per interquartile range of the disparity", minimum=0.0)
     sigma_unseen: float = option(0.13, "the same, more per share of unknown pixels around the object", minimum=0.0)
     sigma_unknown: float = option(0.98, "the same, more per share of unknown pixels in the mask", minimum=0.0)
-    sigma_rim: float = option(0.28, "share of the shift that leaving out the rim made, taken as mask error", minimum=0.0)
     sigma_patch_px: float = option(2.2, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
     near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
     near_floor_px: float = option(0.03, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
@@ -82,13 +84,13 @@ def measure(
     stats = _statistics(disparity, np.ascontiguousarray(labels), int(wanted[-1]), config)
     fitted = None
     if boxes and config.boxes:
-        fitted = box_fitting.fit(stats.points, stats.point_label, stats.usable, segmentation.ground)
+        fitted = box_fitting.fit(stats.points.T, stats.point_label, stats.usable, segmentation.ground)
     return _measurements(stats, wanted, fitted, config)
 
 
 @dataclass(frozen=True, eq=False)
 class _Statistics:
-    """Arrays indexed by label 0..n (row 0 unused); metres, camera frame. points (N, 3) with point_label are the thinned pixels."""
+    """Arrays indexed by label 0..n (row 0 unused); metres, camera frame. points (3, N) with point_label are the thinned pixels."""
 
     pixels: np.ndarray
     box_xyxy: np.ndarray
@@ -110,59 +112,60 @@ class _Statistics:
 def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Config) -> _Statistics:
     rig = disparity.rig
     runs = label_runs(labels, count)
-    index = np.flatnonzero(labels != 0)
-    label = labels.reshape(-1).take(index)
-    if count < int(label.max(initial=0)):  # labels without a record
-        index, label = index[label <= count], label[label <= count]
-    inside = interior(labels, config.erode_px).reshape(-1).take(index)
-    shifted = disparity.disparity_px.reshape(-1).take(index)
+    small = (runs.pixels > 0) & (runs.pixels < SMALL_PIXELS)
+    found = run_pixels(labels, runs, (runs.row % ROW_STRIDE == 0) | small.take(runs.label), config.erode_px)
+    shifted = disparity.disparity_px.reshape(-1).take(found.index)
     if rig.doffs_px:
-        shifted = shifted + np.float32(rig.doffs_px)
-    shifted = np.where(shifted > 0, shifted, np.float32(np.nan))
+        shifted += np.float32(rig.doffs_px)
+    if np.fmin.reduce(shifted, initial=1.0) <= 0:
+        shifted = np.where(shifted > 0, shifted, np.float32(np.nan))
 
     # depth: rows 2 l (rim) and 2 l + 1 (interior) of one histogram
     rows = 2 * (count + 1)
-    table = histogram(label.astype(np.intp) * 2 + inside, shifted, rows, bins_for(rows))
-    known = table.counts.sum(axis=1).reshape(-1, 2)
+    table = histogram(found.label * 2 + found.interior, shifted, rows, bins_for(count + 1))
+    known = (table.total - table.nan).reshape(-1, 2)
     valid = known.sum(axis=1)
-    valid_fraction = valid / np.maximum(runs.pixels, 1)
+    sampled = table.total.reshape(-1, 2).sum(axis=1)
+    valid_fraction = valid / np.maximum(sampled, 1)
     usable = (valid >= config.min_valid_pixels) & (valid_fraction >= config.min_valid_fraction)
     fallback = (known[:, 1] < config.min_interior_pixels) | (known[:, 1] < config.min_interior_fraction * valid)
-    split = table.counts.reshape(count + 1, 2, -1)
-    whole = split[:, 0] + split[:, 1]
-    used = np.where(fallback[:, None], whole, split[:, 1] + _agreeing(split[:, 0], split[:, 1], table))
-    low, median, high = quantiles(used, (0.25, 0.5, 0.75), table.low, table.width).T
-    whole_median = quantiles(whole, (0.5,), table.low, table.width)[:, 0]
+    fallback &= valid > 0
+    rim, inside = table.counts.reshape(count + 1, 2, -1).swapaxes(0, 1)
+    inside = np.where(fallback[:, None], rim + inside, inside) if fallback.any() else inside
+    first, low, high, last = quantiles(inside, (0.02, 0.25, 0.75, 0.98), table.low, table.width).T
+    agreeing = _agreeing_rim(rim, (first, low, high, last), fallback, table)
+    median = quantiles(inside + agreeing, (0.5,), table.low, table.width)[:, 0]
 
     # everything else: from one pixel in THINNING of the large objects
-    chosen = _thin(label, inside, shifted, known, fallback, usable)
-    pixel, label_of, shifted_of = index.take(chosen), label.take(chosen), shifted.take(chosen)
+    chosen = _thin(found, shifted, small, fallback)
+    pixel, label_of, shifted_of = found.index.take(chosen), found.label.take(chosen), shifted.take(chosen)
     x_over_z, y_over_z = ray_tables(rig)
     row, column = np.divmod(pixel, rig.size_wh[0])
     ray_x, ray_y = x_over_z.take(column), y_over_z.take(row)
-    depth_of = np.float32(rig.bf) / shifted_of
-    points = np.stack([depth_of * ray_x, depth_of * ray_y, depth_of], axis=1)
-    inverse_range = shifted_of / _ray_length(rig).take(pixel)
+    points = np.empty((3, pixel.size), np.float32)
+    np.divide(np.float32(rig.bf), shifted_of, out=points[2])
+    np.multiply(points[2], ray_x, out=points[0])
+    np.multiply(points[2], ray_y, out=points[1])
+    inverse_range = shifted_of / np.sqrt(1.0 + ray_x * ray_x + ray_y * ray_y)
     near_table = histogram(label_of, inverse_range, count + 1, bins_for(count + 1))
     q = 1.0 - config.nearest_percentile / 100.0
     middle, near, near_low, near_high = near_table.quantiles((0.5, q, q - 0.04, min(q + 0.04, 1.0))).T
-    used_count = np.where(fallback, valid, known[:, 1])
-    thinned = np.bincount(label_of, minlength=count + 1)
-    sigma = np.bincount(label_of, disparity.sigma_px.reshape(-1).take(pixel), count + 1) / np.maximum(thinned, 1)
+    used = np.where(fallback, valid, known[:, 1]) * runs.pixels / np.maximum(sampled, 1)
+    some = slice(None, None, 1 if small.any() else THINNING)
+    own = np.bincount(label_of[some], disparity.sigma_px.reshape(-1).take(pixel[some]), count + 1)
+    sigma = own / np.maximum(np.bincount(label_of[some], minlength=count + 1), 1)
 
     noisy_near, near = near, near_without_noise(near, middle, sigma, config)
     unseen = _unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels)
     tail = np.maximum(near - middle - 1.3 * (high - low), 0.0)
-    spread = ObjectSpread(
-        used_count, sigma, high - low, whole_median - median, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback
-    )
+    spread = ObjectSpread(used, sigma, high - low, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median
         depth_sigma = depth * depth / rig.bf * median_sigma_px(spread, config)
         nearest = rig.bf / near
         nearest_sigma = nearest * nearest / rig.bf * nearest_sigma_px(spread, config)
-        position = _position(points, label_of, depth, rig, count)
-        covariance = _covariance(position, depth, depth_sigma, runs.box_xyxy, used_count, rig)
+        position = _position(points[:, some], label_of[some], depth, runs.box_xyxy, rig)
+        covariance = _covariance(position, depth, depth_sigma, runs.box_xyxy, used, rig)
         distance = np.linalg.norm(position, axis=1)
         direction = position / distance[:, None]
         distance_sigma = np.sqrt(np.einsum("ni,nij,nj->n", direction, covariance, direction))
@@ -185,26 +188,28 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     )
 
 
-def _agreeing(rim: np.ndarray, inside: np.ndarray, table: RowHistogram) -> np.ndarray:
+def _agreeing_rim(rim: np.ndarray, inside_quantiles, fallback: np.ndarray, table: RowHistogram) -> np.ndarray:
     """The (rows, bins) rim counts at disparities that the interior has too: the rim is left out at depth edges, not along the object."""
-    first, low, high, last = quantiles(inside, (0.02, 0.25, 0.75, 0.98), table.low, table.width).T
+    first, low, high, last = inside_quantiles
     margin = np.maximum(RIM_MARGIN_PX, 0.5 * (high - low))
-    from_bin = np.nan_to_num((first - margin - table.low) / table.width)[:, None]
-    to_bin = np.nan_to_num((last + margin - table.low) / table.width, nan=-1.0)[:, None]
-    bins = np.arange(rim.shape[1])
-    return rim * ((bins >= from_bin) & (bins <= to_bin))
+    from_bin = np.nan_to_num((first - margin - table.low) / table.width)
+    to_bin = np.where(fallback, -1.0, np.nan_to_num((last + margin - table.low) / table.width, nan=-1.0))
+    bins = np.arange(rim.shape[1], dtype=np.int32)
+    agrees = bins >= from_bin.astype(np.int32)[:, None]
+    agrees &= bins <= to_bin.astype(np.int32)[:, None]
+    return rim * agrees
 
 
-def _thin(label, inside, shifted, known, fallback, usable) -> np.ndarray:
-    """Positions of the pixels that stand for all: one in THINNING of the large objects, all of the small ones."""
-    large = np.where(fallback, known.sum(axis=1), known[:, 1]) >= 256 * THINNING
-    positions = np.arange(0, label.size, THINNING)
-    positions = positions[large.take(label.take(positions))]
-    small = usable & ~large
+def _thin(found: LabelPixels, shifted: np.ndarray, small: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    """Positions of the pixels that stand for all: known ones in the interior, one in THINNING of the large objects."""
+    positions = np.arange(0, found.label.size, THINNING)
     if small.any():
-        positions = np.concatenate([positions, np.flatnonzero(small.take(label))])
-    of = label.take(positions)
-    keep = (inside.take(positions) | fallback.take(of)) & (shifted.take(positions) > 0)
+        few = small.take(found.label)
+        positions = np.concatenate([positions[~few.take(positions)], np.flatnonzero(few)])
+    keep = found.interior.take(positions)
+    if fallback.any():
+        keep |= fallback.take(found.label.take(positions))
+    keep &= shifted.take(positions) > 0
     return positions[keep]
 
 
@@ -220,26 +225,20 @@ def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.nda
     return unknown * UNSEEN_STRIDE**2 / np.maximum(pixels, 1)
 
 
-@lru_cache(maxsize=4)
-def _ray_length(rig: StereoRig) -> np.ndarray:
-    """(H * W,) float32: range / Z of each pixel."""
-    x_over_z, y_over_z = ray_tables(rig)
-    length = np.sqrt(1.0 + x_over_z[None] ** 2 + y_over_z[:, None] ** 2).reshape(-1)
-    length.setflags(write=False)
-    return length
-
-
-def _position(points: np.ndarray, label: np.ndarray, depth: np.ndarray, rig: StereoRig, count: int) -> np.ndarray:
-    """(count + 1, 3): medians of X and Y beside the median depth. X * fx / depth is histogrammed: pixels, alike at all distances."""
+def _position(points: np.ndarray, label: np.ndarray, depth: np.ndarray, box_xyxy: np.ndarray, rig: StereoRig) -> np.ndarray:
+    """(n, 3): medians of X and Y beside the median depth. X * fx / depth + cx, a column, is histogrammed over twice the image box."""
     position = np.stack([depth, depth, depth], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = (rig.fx / depth).astype(np.float32).take(label)
-    for axis in (0, 1):
-        size = rig.size_wh[axis]
-        principal = (rig.cx, rig.cy)[axis]
-        limits = (-principal - 0.5 * size, 1.5 * size - principal)
-        table = histogram(label, points[:, axis] * scale, count + 1, bins_for(count + 1), limits)
-        position[:, axis] *= table.quantiles((0.5,))[:, 0] / rig.fx
+    for axis, focal, principal in ((0, rig.fx, rig.cx), (1, rig.fy, rig.cy)):
+        size = np.maximum(box_xyxy[:, axis + 2] - box_xyxy[:, axis], 1)
+        start = box_xyxy[:, axis] - 0.5 * size - 0.5  # a pixel covers half a pixel to either side of its centre
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = np.nan_to_num(focal / depth / (2.0 * size)).astype(np.float32)
+        offset = ((principal - start) / (2.0 * size)).astype(np.float32)
+        share = points[axis] * scale.take(label)
+        share += offset.take(label)
+        table = histogram(label, share, len(depth), POSITION_BINS, (0.0, 1.0))
+        pixel = start + 2.0 * size * table.quantiles((0.5,))[:, 0]
+        position[:, axis] *= (pixel - principal) / focal
     return position
 
 

@@ -17,7 +17,7 @@ class ObjectSpread:
     """What the sigma model reads, one entry per object. float64.
 
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity;
-    rim_shift_px: median disparity of the whole mask minus the used one; near_slope_px: spread of the disparity around the near percentile;
+    near_slope_px: spread of the disparity around the near percentile;
     near_shift_px: noise taken out of it; near_tail_px: how far it lies beyond where a smooth surface of this interquartile range ends;
     valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim.
     """
@@ -25,7 +25,6 @@ class ObjectSpread:
     count: np.ndarray
     sigma_px: np.ndarray
     iqr_px: np.ndarray
-    rim_shift_px: np.ndarray
     near_slope_px: np.ndarray
     near_shift_px: np.ndarray
     near_tail_px: np.ndarray
@@ -43,10 +42,9 @@ def median_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
     own = config.sigma_correlated * spread.sigma_px * np.where(spread.fallback, config.sigma_fallback, 1.0)
     missing = config.sigma_unseen * np.minimum(spread.unseen, 1.0) + config.sigma_unknown * (1.0 - spread.valid_fraction)
     extent = (config.sigma_extent + missing) * spread.iqr_px
-    rim = config.sigma_rim * spread.rim_shift_px
     # the median of n values scatters by 1.25 sigma / sqrt(n)
     sampling = 1.25 * config.sigma_patch_px * _scatter(spread)
-    return np.sqrt(config.sigma_floor_px**2 + own**2 + extent**2 + rim**2 + sampling**2)
+    return np.sqrt(config.sigma_floor_px**2 + own**2 + extent**2 + sampling**2)
 
 
 def nearest_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
