@@ -117,9 +117,11 @@ def terrain(d: np.ndarray, height_m: np.ndarray, near_ground: np.ndarray, ground
     up_facing = cv2.morphologyEx(up_facing, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(up_facing, connectivity=4)
     labels = np.asarray(labels, np.int32)
-    pixels = np.bincount(labels.ravel(), minlength=count)
-    mean_d = np.bincount(labels.ravel(), weights=d.ravel(), minlength=count) / np.maximum(pixels, 1)
-    mean_height = np.bincount(labels.ravel(), weights=height_m.ravel(), minlength=count) / np.maximum(pixels, 1)
+    some = np.flatnonzero(labels)
+    label = labels.ravel()[some]
+    pixels = np.maximum(np.bincount(label, minlength=count), 1)
+    mean_d = np.bincount(label, weights=d.ravel()[some], minlength=count) / pixels
+    mean_height = np.bincount(label, weights=height_m.ravel()[some], minlength=count) / pixels
     width_m = stats[:, cv2.CC_STAT_WIDTH] * (stride * rig.baseline_m) / np.maximum(mean_d, 1e-3)
     wide = width_m > np.maximum(_WIDE_M, 4 * mean_height)
     wide[0] = False

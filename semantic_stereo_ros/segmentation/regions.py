@@ -71,10 +71,11 @@ def describe(
     allowed: np.ndarray,
 ) -> Regions:
     """Measure the regions of (h, w) labels that have `min_pixels` or more; the others keep zeros."""
-    flat = labels.ravel()
-    pixels = np.bincount(flat, minlength=count + 1)
+    some = np.flatnonzero(labels)
+    label_there = labels.ravel()[some].astype(np.uint16 if count < 65536 else np.int32)  # 16 bits are sorted in linear time
+    pixels = np.bincount(label_there, minlength=count + 1)
     starts = np.concatenate([[0], np.cumsum(pixels)])
-    order = np.argsort(flat, kind="stable")
+    order = some[np.argsort(label_there, kind="stable")]
     size, center = np.zeros((count + 1, 3), np.float32), np.zeros((count + 1, 3), np.float32)
     low, high = np.zeros(count + 1, np.float32), np.zeros(count + 1, np.float32)
     for label in np.flatnonzero(pixels >= min_pixels):
