@@ -11,7 +11,7 @@ import numpy as np
 
 from semantic_stereo_ros.tracking.filter import squared_distances
 
-FAR_GATES = 9.0
+FAR_GATES = 3.0
 """A track whose mask is clearly covered again may lie this many gates off: segmentation moved the edge, not the object."""
 
 FORBIDDEN = 1e3
@@ -19,7 +19,8 @@ FORBIDDEN = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """All pairs of n tracks and m instances. distance2: (n, m) squared Mahalanobis distance, NaN where either position is unknown;
+    """All pairs of n tracks and m instances. distance2: (n, m) squared Mahalanobis distance, NaN where either position is
+    unknown, inf where the pair is out of the question;
     overlap: (n, m) 0..1; size_ratio: (n, m) instance's pixels / pixels expected, NaN unknown; same_class: (n, m) bool."""
 
     distance2: np.ndarray
@@ -64,7 +65,7 @@ def assign(
 
     if candidates.overlap.size == 0:
         return []
-    measured = np.isfinite(candidates.distance2)
+    measured = ~np.isnan(candidates.distance2)
     distance2 = np.where(measured, candidates.distance2, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         size_off = np.log(candidates.size_ratio) / np.log(max_size_ratio)

@@ -69,7 +69,7 @@ def move_masks(samples: list[MaskSamples], anchors_m: np.ndarray, positions_m: n
     An object that does not turn is shifted by its projection and scaled by the ratio of depths. One without a known
     position (NaN) stays where it was; one behind the camera has no pixels.
     """
-    known = np.isfinite(anchors_m).all(axis=1) & np.isfinite(positions_m).all(axis=1)
+    known = np.isfinite(anchors_m.sum(axis=1) + positions_m.sum(axis=1))
     before = np.where(known[:, None], anchors_m, (0.0, 0.0, 1.0))
     after = np.where(known[:, None], positions_m, (0.0, 0.0, 1.0))
     in_front = (after[:, 2] > MIN_DEPTH_M) & (before[:, 2] > MIN_DEPTH_M)

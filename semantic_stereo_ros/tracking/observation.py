@@ -13,7 +13,7 @@ from semantic_stereo_ros.types import Instance, Measurement, Segmentation, Stere
 GATE_SHAPE_SHARE = 0.15
 """Share of an object's size that its measured middle may jump from frame to frame as its mask changes, one sigma."""
 
-CUT_SHARE = 0.4
+CUT_SHARE = 1.0
 """Sigma of the measured middle, as a share of the size, when next to nothing of the object is seen; in between, in proportion."""
 
 

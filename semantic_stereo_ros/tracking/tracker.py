@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 EGO_SPEED_SIGMA_MPS = 20.0
 EGO_TURN_SIGMA_RPS = 0.5
 
-UNSEEN_GATE_SHARE = 0.4
+REACH_HIDDEN, REACH_LOST = 3.0, 1.0
+"""How many of its own sizes from its prediction an object may be found again that was hidden, or lost."""
+
+UNSEEN_GATE_SHARE = 0.25
 """Objects without a mask have wide predictions; a narrower gate keeps them from taking what is not theirs."""
 
 
@@ -200,12 +203,22 @@ class Tracker:
             whole_px = np.array([t.full_m2 for t in self._tracks]) * self._rig.fx * self._rig.fy / positions[:, 2] ** 2
             seen = np.array([t.seen for t in self._tracks])
             size_ratio = observations.pixels[None] / np.where(seen, expected, whole_px)[:, None]
+        distance2 = position_distances(positions, covariances, observations.positions_m, observations.gate_covariances_m2)
+        distance2[self._out_of_reach(positions, observations)] = np.inf
         return Candidates(
-            distance2=position_distances(positions, covariances, observations.positions_m, observations.gate_covariances_m2),
+            distance2=distance2,
             overlap=overlap_scores(shared[:, observations.labels], expected, observations.pixels),
             size_ratio=size_ratio,
             same_class=np.array([[c == (i.class_id, i.class_name) for i in observations.instances] for c in classes]),
         )
+
+    def _out_of_reach(self, positions: np.ndarray, observations: Observations) -> np.ndarray:
+        """(n, m) bool: too far for an object without a mask, in its own sizes. Their wide predictions would else take strangers."""
+        seen = np.array([t.seen for t in self._tracks])
+        reach = np.array([REACH_HIDDEN if t.state == ObjectState.OCCLUDED else REACH_LOST for t in self._tracks])
+        reach_m = reach * np.array([t.extent_m for t in self._tracks])
+        offsets_m = np.linalg.norm(observations.positions_m[None] - positions[:, None], axis=2)
+        return ~seen[:, None] & (offsets_m > reach_m[:, None])
 
     def _solve(self, candidates: Candidates, observations: Observations) -> list[tuple[int, int]]:
         pairs = self._keyed_pairs(candidates, observations)
