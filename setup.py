@@ -1,5 +1,6 @@
 """Everything static is in setup.cfg; the shipped data files are listed here because they are found by pattern."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from setuptools import setup
@@ -7,7 +8,7 @@ from setuptools import setup
 SHARE = Path("share/semantic_stereo_ros")
 
 
-def data_files() -> list[tuple[str, list[str]]]:
+def data_files() -> list[tuple[str, Sequence[str]]]:
     """(target folder, files): config/, launch/ and rviz/ go where resources.share_file looks for them."""
     folders: dict[Path, list[str]] = {}
     for top in ("config", "launch", "rviz"):
