@@ -88,16 +88,14 @@ class Track:
         """The last box carried to the predicted position, camera frame; in the filter's frame it does not turn."""
         if self.last_box is None or not self.located:
             return None
-        from scipy.spatial.transform import Rotation
-
         box, measured_at_m, rotation_then = self.last_box
         turn = rotation.T @ rotation_then
-        orientation = Rotation.from_matrix(turn) * Rotation.from_quat(box.orientation_xyzw)
-        return OrientedBox(
-            center_m=position_m + turn @ (box.center_m - measured_at_m),
-            size_m=box.size_m,
-            orientation_xyzw=orientation.as_quat(),
-        )
+        orientation = box.orientation_xyzw
+        if not np.array_equal(rotation, rotation_then):
+            from scipy.spatial.transform import Rotation
+
+            orientation = (Rotation.from_matrix(turn) * Rotation.from_quat(orientation)).as_quat()
+        return OrientedBox(center_m=position_m + turn @ (box.center_m - measured_at_m), size_m=box.size_m, orientation_xyzw=orientation)
 
     def scene_object(self, pose: np.ndarray | None) -> SceneObject:
         """What is published, camera frame. pose: camera -> filter's frame, None where they are the same."""

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 EGO_SPEED_SIGMA_MPS = 20.0
 EGO_TURN_SIGMA_RPS = 0.5
 
-REACH_HIDDEN, REACH_LOST = 3.0, 1.0
-"""How many of its own sizes from its prediction an object may be found again that was hidden, or lost."""
+REACH_SEEN, REACH_HIDDEN, REACH_LOST = 1.0, 3.0, 1.0
+"""How many of its own sizes from its prediction an object may be found that was seen in the last frame, hidden, or lost."""
 
 UNSEEN_GATE_SHARE = 0.25
 """Objects without a mask have wide predictions; a narrower gate keeps them from taking what is not theirs."""
@@ -179,20 +179,22 @@ class Tracker:
         if not self._tracks or not len(observations):
             return []
         positions, covariances = self._camera_positions()
-        candidates = self._candidates(positions, covariances, observations, labels)
+        candidates = self._candidates(positions, covariances, observations, labels, dt_s)
         if self._pose is None and dt_s > 0:
             first = self._solve(candidates, observations)
             residual = self._shared_residual(first, candidates, positions, observations, dt_s)
             if residual is not None:
                 positions = positions + np.nan_to_num(residual.at(positions))
-                candidates = self._candidates(positions, covariances, observations, labels)
+                candidates = self._candidates(positions, covariances, observations, labels, dt_s)
                 pairs = self._solve(candidates, observations)
-                self._carry_unseen(residual, {i for i, _ in pairs}, dt_s)
+                self._carry_unseen(residual, {i for i, _ in pairs})
                 return pairs
             return first
         return self._solve(candidates, observations)
 
-    def _candidates(self, positions: np.ndarray, covariances: np.ndarray, observations: Observations, labels: np.ndarray) -> Candidates:
+    def _candidates(
+        self, positions: np.ndarray, covariances: np.ndarray, observations: Observations, labels: np.ndarray, dt_s: float
+    ) -> Candidates:
         anchors = np.stack([t.anchor_m for t in self._tracks])
         assert self._rig is not None
         moved = move_masks([t.samples for t in self._tracks], anchors, positions, self._rig)
@@ -204,7 +206,7 @@ class Tracker:
             seen = np.array([t.seen for t in self._tracks])
             size_ratio = observations.pixels[None] / np.where(seen, expected, whole_px)[:, None]
         distance2 = position_distances(positions, covariances, observations.positions_m, observations.gate_covariances_m2)
-        distance2[self._out_of_reach(positions, observations)] = np.inf
+        distance2[self._out_of_reach(positions, observations, dt_s)] = np.inf
         return Candidates(
             distance2=distance2,
             overlap=overlap_scores(shared[:, observations.labels], expected, observations.pixels),
@@ -212,13 +214,18 @@ class Tracker:
             same_class=np.array([[c == (i.class_id, i.class_name) for i in observations.instances] for c in classes]),
         )
 
-    def _out_of_reach(self, positions: np.ndarray, observations: Observations) -> np.ndarray:
-        """(n, m) bool: too far for an object without a mask, in its own sizes. Their wide predictions would else take strangers."""
+    def _out_of_reach(self, positions: np.ndarray, observations: Observations, dt_s: float) -> np.ndarray:
+        """(n, m) bool: too far from the prediction, in the object's own sizes. Wide predictions would else take strangers."""
         seen = np.array([t.seen for t in self._tracks])
-        reach = np.array([REACH_HIDDEN if t.state == ObjectState.OCCLUDED else REACH_LOST for t in self._tracks])
-        reach_m = reach * np.array([t.extent_m for t in self._tracks])
+        hidden_before = np.array([t.state == ObjectState.OCCLUDED for t in self._tracks])
+        sizes_m = np.array([t.extent_m for t in self._tracks])
+        reach_m = np.where(seen, REACH_SEEN, np.where(hidden_before, REACH_HIDDEN, REACH_LOST)) * sizes_m
+        if self._pose is not None or self._common is not None:
+            reach_m = reach_m + seen * 2.0 * self.config.initial_speed_sigma * dt_s
+        else:
+            reach_m = np.where(seen, np.inf, reach_m)
         offsets_m = np.linalg.norm(observations.positions_m[None] - positions[:, None], axis=2)
-        return ~seen[:, None] & (offsets_m > reach_m[:, None])
+        return offsets_m > reach_m[:, None]
 
     def _solve(self, candidates: Candidates, observations: Observations) -> list[tuple[int, int]]:
         pairs = self._keyed_pairs(candidates, observations)
@@ -262,12 +269,11 @@ class Tracker:
         sigmas = np.sqrt(variances + (self.config.initial_speed_sigma * dt_s) ** 2)
         return fit_common_motion(positions[rows], offsets, sigmas, EGO_SPEED_SIGMA_MPS * dt_s, EGO_TURN_SIGMA_RPS * dt_s)
 
-    def _carry_unseen(self, residual: CommonMotion, matched: set[int], dt_s: float) -> None:
+    def _carry_unseen(self, residual: CommonMotion, matched: set[int]) -> None:
         """Objects that were not measured share the common surprise; the measured ones learn it from their measurement."""
         for i, track in enumerate(self._tracks):
             if i not in matched and track.located:
-                shift = residual.at(track.mean[:3])
-                track.mean = track.mean + np.concatenate([shift, shift / dt_s])
+                track.mean = track.mean + np.concatenate([residual.at(track.mean[:3]), np.zeros(3)])
 
     # --- update ---------------------------------------------------------------------------------------------------------
 
