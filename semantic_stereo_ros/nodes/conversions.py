@@ -62,7 +62,9 @@ def image_to_array(message: Image) -> np.ndarray:
 
     Raises ImageError for an unknown encoding, impossible sizes, truncated data, and for 32FC1, which is no camera image.
     """
-    array = decode_image(memoryview(message.data), message.width, message.height, message.encoding, message.step, bool(message.is_bigendian))
+    array = decode_image(
+        memoryview(message.data), message.width, message.height, message.encoding, message.step, bool(message.is_bigendian)
+    )
     if array.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"a camera image must hold 8- or 16-bit pixels, got encoding {message.encoding!r}: is this a depth topic?")
     return array
@@ -156,9 +158,8 @@ def infos_to_rig(left: CameraInfo, right: CameraInfo) -> StereoRig:
     left_p, left_size = _delivered(left, left.p)
     right_p, right_size = _delivered(right, right.p)
     if left_size != right_size:
-        raise CalibrationError(
-            f"the two camera_infos are of {left_size[0]}x{left_size[1]} (left) and {right_size[0]}x{right_size[1]} (right) and must be of one size"
-        )
+        sizes = [f"{width}x{height}" for width, height in (left_size, right_size)]
+        raise CalibrationError(f"the two camera_infos must be of one image size, got {sizes[0]} (left) and {sizes[1]} (right)")
     return rig_from_projection(left_p, right_p, left_size)
 
 

@@ -44,7 +44,7 @@ def use_large_segment(processes: int = 1) -> str:
     needed = SEGMENT_SIZES_MB[-1] + OVERHEAD_MB
     return (
         f"no Fast DDS profile: only {free_mb} MB of /dev/shm are free and the smallest segment needs {needed} MB per process, so "
-        "large best-effort messages may be lost; give the container more (docker run --shm-size=512m) or remove stale /dev/shm/fastrtps_* files"
+        "large best-effort messages may be lost; give more (docker run --shm-size=512m) or remove stale /dev/shm/fastrtps_* files"
     )
 
 

@@ -83,7 +83,7 @@ class DemoResult:
         return float(np.percentile([frame.age_s for frame in self.frames], percent)) if self.frames else float("nan")
 
 
-class _Listener(Node):
+class Listener(Node):
     """Collects the objects and records every topic, as bytes."""
 
     def __init__(self, context: Context, recorder: Recorder | None, on_frame: Callable[[DemoFrame], None] | None) -> None:
@@ -161,13 +161,13 @@ def run_demo(
         "player.subscribers": 2 if record else 1,
     }
     try:
-        with dds.private_domain() as domain_id, _listening(domain_id, recorder, on_frame) as (listener, executor):
+        with dds.private_domain() as domain_id, listening(domain_id, recorder, on_frame) as (listener, executor):
             assert result.log is not None
             with result.log.open("w", encoding="utf-8") as log:
                 pipeline = start_node("pipeline_node", pipeline_arguments, domain_id, log)
                 player = None
                 try:
-                    _wait_for_start(listener, executor, pipeline, result.log)
+                    wait_for_start(listener, executor, pipeline, result.log)
                     player = start_node("player_node", player_arguments, domain_id, log)
                     _wait_for_end(listener, executor, player, pipeline, timeout_s, result.log)
                 finally:
@@ -187,14 +187,14 @@ def run_demo(
 
 
 @contextmanager
-def _listening(domain_id: int, recorder: Recorder | None, on_frame):
+def listening(domain_id: int, recorder: Recorder | None, on_frame):
     """The listener in a context of its own; discovery stays on this machine."""
     before = os.environ.get(DISCOVERY)
     os.environ[DISCOVERY] = "LOCALHOST"
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     executor = SingleThreadedExecutor(context=context)
-    listener = _Listener(context, recorder, on_frame)
+    listener = Listener(context, recorder, on_frame)
     executor.add_node(listener)
     try:
         yield listener, executor
@@ -238,7 +238,7 @@ def _yaml_value(value: Any) -> str:
     return f"'{value}'" if isinstance(value, str) else repr(value)
 
 
-def _wait_for_start(listener: _Listener, executor, pipeline: subprocess.Popen, log: Path, timeout_s: float = 60.0) -> None:
+def wait_for_start(listener: Listener, executor, pipeline: subprocess.Popen, log: Path, timeout_s: float = 60.0) -> None:
     """Until pipeline_node's last publisher is known here: what it says then is heard from the first frame on."""
     topic, end_s = listener.resolve_topic_name("objects"), time.monotonic() + timeout_s
     while not listener.count_publishers(topic):
@@ -249,7 +249,7 @@ def _wait_for_start(listener: _Listener, executor, pipeline: subprocess.Popen, l
             raise DemoError(f"pipeline_node did not start within {timeout_s:g} s; its output is in {log}{_tail(log)}")
 
 
-def _wait_for_end(listener: _Listener, executor, player, pipeline, timeout_s: float, log: Path) -> None:
+def _wait_for_end(listener: Listener, executor, player, pipeline, timeout_s: float, log: Path) -> None:
     """Spin until the player has ended and everything that was on its way has come."""
     last_change_s, count = time.monotonic(), 0
     while player.poll() is None:

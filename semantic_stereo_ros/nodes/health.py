@@ -101,10 +101,10 @@ class Health:
             return OK, "idle: nobody subscribes to any output"
         if not self.output.rate(now_s):
             return WARN, "pairs come, but none has been finished for 5 s: the processing is slower than that"
-        if self.scene_reason:
-            return WARN, self.scene_reason
         if self.pair_finding:
             return WARN, self.pair_finding
+        if self.scene_reason:
+            return WARN, self.scene_reason
         return OK, f"running at {self.output.rate(now_s):.1f} Hz"
 
     def _why_no_pairs(self) -> str:

@@ -61,8 +61,12 @@ class PlayerConfig:
         dynamic=False,
     )
     calibration: str = option("", "calibration file or folder of the source; not for synthetic scenes", dynamic=False)
-    rate_hz: float = option(15.0, "frames per second; 0 = as fast as they can be read", unit="Hz", minimum=0.0, maximum=1000.0, dynamic=False)
-    wait: bool = option(False, "send the next frame only when `objects` of this one arrived; with rate_hz as the upper limit", dynamic=False)
+    rate_hz: float = option(
+        15.0, "frames per second; 0 = as fast as they can be read", unit="Hz", minimum=0.0, maximum=1000.0, dynamic=False
+    )
+    wait: bool = option(
+        False, "send the next frame only when `objects` of this one arrived; with rate_hz as the upper limit", dynamic=False
+    )
     wait_timeout_s: float = option(
         10.0, "with wait: how long before a frame is given up and the next one sent", unit="s", minimum=0.1, maximum=3600.0, dynamic=False
     )
@@ -72,7 +76,9 @@ class PlayerConfig:
     frames: int = option(0, "number of frames; 0 = all there are (90 of a synthetic scene)", minimum=0, dynamic=False)
     width: int = option(640, "image width of synthetic scenes", unit="px", minimum=32, maximum=8192, dynamic=False)
     height: int = option(480, "image height of synthetic scenes", unit="px", minimum=32, maximum=8192, dynamic=False)
-    subscribers: int = option(1, "start when `left/image_rect` has this many subscribers; 0 = at once", minimum=0, maximum=100, dynamic=False)
+    subscribers: int = option(
+        1, "start when the images and camera_infos have this many subscribers each; 0 = at once", minimum=0, maximum=100, dynamic=False
+    )
     frame_id: str = option("camera_left_optical_frame", "frame id of the images", dynamic=False)
     world_frame_id: str = option("world", "frame id of `pose`, where the source knows the camera's pose", dynamic=False)
 

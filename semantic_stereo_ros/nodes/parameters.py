@@ -15,6 +15,8 @@ from semantic_stereo_ros.nodes.node_options import check_known
 from semantic_stereo_ros.options import Option
 
 _INT64_MAX = 2**63 - 1
+# Given parameters can be checked before they are declared; unknown ones reach the callback, which can say what is wrong with them.
+NODE_FLAGS = {"automatically_declare_parameters_from_overrides": True, "allow_undeclared_parameters": True}
 _RCLPY_OWN = ("use_sim_time", "start_type_description_service")
 
 
@@ -38,7 +40,7 @@ def descriptor(option: Option) -> ParameterDescriptor:
 
 
 class NodeParameters:
-    """The parameters of one node. The node must have been made with automatically_declare_parameters_from_overrides=True.
+    """The parameters of one node. The node must have been made with both of NODE_FLAGS.
 
     Raises ConfigError at construction for a given parameter that is unknown to the package, of the wrong type or out of range.
     `apply(values)` is called with all flat values after each accepted change and may refuse it by raising ConfigError.
@@ -49,9 +51,7 @@ class NodeParameters:
         self._apply = apply
         given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
         check_known(given)
-        self.values = {
-            name: option.parse(given[name], name) if name in given else option.default for name, option in self._options.items()
-        }
+        self.values = {name: option.parse(given[name], name) if name in given else option.default for name, option in self._options.items()}
         for name in given:
             if name not in _RCLPY_OWN:
                 node.undeclare_parameter(name)
@@ -63,6 +63,7 @@ class NodeParameters:
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         changed = dict(self.values)
         try:
+            check_known({parameter.name: parameter.value for parameter in parameters})
             for parameter in parameters:
                 option = self._options.get(parameter.name)
                 if option is not None:

@@ -32,7 +32,7 @@ from semantic_stereo_ros.nodes.health import Health, SideHealth
 from semantic_stereo_ros.nodes.image_input import ImageInput
 from semantic_stereo_ros.nodes.node_options import InputConfig, OutputConfig, build_section, section_schema
 from semantic_stereo_ros.nodes.outputs import OutputPublishers
-from semantic_stereo_ros.nodes.parameters import NodeParameters
+from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.poses import PoseBuffer
 from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
 from semantic_stereo_ros.nodes.synchroniser import Pair, PairSynchroniser
@@ -57,7 +57,7 @@ class PipelineNode(Node):
     """See README for the topics and `ros2 param list` for the parameters."""
 
     def __init__(self, **node_options: Any) -> None:
-        super().__init__("pipeline_node", automatically_declare_parameters_from_overrides=True, **node_options)
+        super().__init__("pipeline_node", **NODE_FLAGS, **node_options)
         self._log_handler = bridge_logging(self)
         self._throttle = Throttle()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -75,7 +75,7 @@ class PipelineNode(Node):
         self._newest_job: Pair | None = None
         self._last_scene: Scene | None = None
         self._last_stamp_ns: int | None = None
-        self._next_check_s = 0.0
+        self._checked_s = float("-inf")
         self._outputs = OutputPublishers(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._synchroniser = PairSynchroniser(round(settings.input.sync_tolerance_ms * 1e6))
@@ -90,13 +90,15 @@ class PipelineNode(Node):
         inputs = {}
         for side in SIDES:
             inputs[side] = ImageInput(self, f"{side}/{image}", lambda m, side=side: self._on_image(side, m), config.reliability)
-            self.create_subscription(CameraInfo, f"{side}/camera_info", lambda m, side=side: self._on_info(side, m), qos_profile_sensor_data)
+            self.create_subscription(
+                CameraInfo, f"{side}/camera_info", lambda m, side=side: self._on_info(side, m), qos_profile_sensor_data
+            )
         if config.use_pose:
             self.create_subscription(Odometry, "pose", self._on_pose, qos_profile_sensor_data)
         return inputs
 
     def _make_health(self) -> Health:
-        health = Health(*(SideHealth(self._inputs[side].topic) for side in SIDES), started_s=time.monotonic())
+        health = Health(SideHealth(self._inputs["left"].topic), SideHealth(self._inputs["right"].topic), started_s=time.monotonic())
         health.info_topics = {side: self.resolve_topic_name(f"{side}/camera_info") for side in SIDES}
         return health
 
@@ -186,8 +188,8 @@ class PipelineNode(Node):
     def _check_rows(self, frame: StereoFrame, now_s: float) -> None:
         """Now and then: are rows aligned, is left left? After publishing, so that no answer waits for it."""
         period_s = self._settings.input.health_period_s
-        if period_s > 0 and now_s >= self._next_check_s:
-            self._next_check_s = now_s + period_s
+        if period_s > 0 and now_s >= self._checked_s + period_s:
+            self._checked_s = now_s
             found = check_pair(frame)
             self.health.pair_finding = " ".join(finding.message for finding in found)
             if found:

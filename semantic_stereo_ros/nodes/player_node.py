@@ -7,6 +7,7 @@ knows the truth which frame a stamp is. Stamps are the time of sending.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import queue
@@ -31,7 +32,7 @@ from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes import dds
 from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
 from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
-from semantic_stereo_ros.nodes.parameters import NodeParameters
+from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import bridge_logging, unbridge_logging
 from semantic_stereo_ros.types import StereoFrame
 
@@ -46,7 +47,7 @@ class PlayerNode(Node):
     """The publishers and the acknowledgement. `play` does the work and returns the number of frames sent."""
 
     def __init__(self, **node_options: Any) -> None:
-        super().__init__("player_node", automatically_declare_parameters_from_overrides=True, **node_options)
+        super().__init__("player_node", **NODE_FLAGS, **node_options)
         self._log_handler = bridge_logging(self)
         self.config = PlayerConfig()
         NodeParameters(self, section_schema("player"), self._apply)
@@ -96,12 +97,14 @@ class PlayerNode(Node):
         return sent
 
     def _wait_for_subscribers(self) -> None:
-        wanted, publishers = self.config.subscribers, (*self._images, *self._infos)
-        said = False
-        while rclpy.ok(context=self.context) and any(p.get_subscription_count() < wanted for p in publishers):
+        wanted, publishers, said = self.config.subscribers, (*self._images, *self._infos), False
+        while rclpy.ok(context=self.context):
+            lacking = [p.topic_name for p in publishers if p.get_subscription_count() < wanted]
+            if not lacking:
+                return
             if not said:
                 said = True
-                self.get_logger().info(f"waiting for {wanted} subscriber(s) of {self._images[0].topic_name}")
+                self.get_logger().info(f"waiting for {wanted} subscriber(s) of {', '.join(lacking)}; player.subscribers:=0 starts at once")
             time.sleep(0.05)
 
     def _send(self, frame: StereoFrame, name: str) -> int:
@@ -217,10 +220,8 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
+    with contextlib.suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 if __name__ == "__main__":

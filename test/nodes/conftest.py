@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TIMEOUT_S = float(os.environ.get("T", "40"))
+TIMEOUT_S = float(os.environ.get("SEMANTIC_STEREO_TEST_TIMEOUT", "40"))
 
 
 class Graph:
@@ -86,13 +86,13 @@ class Graph:
 class Camera:
     """Publishes stereo frames into a graph, as a driver would."""
 
-    def __init__(self, graph: Graph, reliable: bool = True) -> None:
+    def __init__(self, graph: Graph, reliable: bool = True, image: str = "image_rect") -> None:
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CameraInfo, Image
 
         qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
         self.graph = graph
-        self.images = [graph.publisher(Image, f"{side}/image_rect", qos) for side in ("left", "right")]
+        self.images = [graph.publisher(Image, f"{side}/{image}", qos) for side in ("left", "right")]
         self.infos = [graph.publisher(CameraInfo, f"{side}/camera_info", 5) for side in ("left", "right")]
 
     def wait_for_subscribers(self) -> None:
@@ -145,3 +145,9 @@ def new_graph(dds_environment, tmp_path_factory):
             return graph
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def make_camera():
+    """make_camera(graph, reliable=..., image=...) -> a Camera."""
+    return Camera

@@ -26,7 +26,8 @@ def test_every_argument_that_is_read_is_declared():
     tree = ast.parse(LAUNCH_FILE.read_text(encoding="utf-8"))
     compile(tree, str(LAUNCH_FILE), "exec")
     table = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "ARGUMENTS")
-    declared = {row.elts[0].value for row in table.value.elts}
+    rows = table.value.elts if isinstance(table.value, ast.Tuple) else []
+    declared = {row.elts[0].value for row in rows if isinstance(row, ast.Tuple) and isinstance(row.elts[0], ast.Constant)}
     read = {n.args[0].value for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "LaunchConfiguration"
             and isinstance(n.args[0], ast.Constant)}  # fmt: skip
     read |= {n.slice.value for n in ast.walk(tree) if isinstance(n, ast.Subscript) and getattr(n.value, "id", "") == "value"
