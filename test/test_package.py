@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -103,14 +104,19 @@ def test_never_two_cv2_wheels():
 @pytest.mark.long
 def test_wheel_finds_its_data_files(tmp_path):
     """`pip install .` into an environment of its own: config/ comes along and is found away from the source tree."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)], check=True
-    )
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "install", "log", "outputs", "*.egg-info", "__pycache__"))
+    build = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *build], check=True)
     wheel = next(tmp_path.glob("*.whl"))
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True, symlinks=os.name != "nt")
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    Path(site, "requirements.pth").write_text(sysconfig.get_path("purelib"))  # NumPy and the like from here instead of from the network
     code = "from semantic_stereo_ros.resources import share_file; print(share_file('config/labels.yaml'))"
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
     found = subprocess.run([python, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout.strip()
