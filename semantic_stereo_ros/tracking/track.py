@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from semantic_stereo_ros.tracking import filter as kalman
@@ -90,12 +91,11 @@ class Track:
             return None
         box, measured_at_m, rotation_then = self.last_box
         turn = rotation.T @ rotation_then
-        orientation = box.orientation_xyzw
-        if not np.array_equal(rotation, rotation_then):
-            from scipy.spatial.transform import Rotation
-
-            orientation = (Rotation.from_matrix(turn) * Rotation.from_quat(orientation)).as_quat()
-        return OrientedBox(center_m=position_m + turn @ (box.center_m - measured_at_m), size_m=box.size_m, orientation_xyzw=orientation)
+        return OrientedBox(
+            center_m=position_m + turn @ (box.center_m - measured_at_m),
+            size_m=box.size_m,
+            orientation_xyzw=turned(box.orientation_xyzw, turn),
+        )
 
     def scene_object(self, pose: np.ndarray | None) -> SceneObject:
         """What is published, camera frame. pose: camera -> filter's frame, None where they are the same."""
@@ -134,3 +134,12 @@ def extent_of(measurement: Measurement, rig: StereoRig) -> float:
     """The larger side of the object as seen in the image, m."""
     x_min, y_min, x_max, y_max = measurement.box_xyxy
     return max((x_max - x_min) / rig.fx, (y_max - y_min) / rig.fy) * measurement.depth_m
+
+
+def turned(orientation_xyzw: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """The (4,) quaternion x, y, z, w of an attitude after a further turn by the (3, 3) `rotation`."""
+    vector = cv2.Rodrigues(rotation)[0].ravel()
+    angle = float(np.linalg.norm(vector))
+    axis = vector * (np.sin(0.5 * angle) / angle if angle > 1e-12 else 0.5)
+    w, v, u = np.cos(0.5 * angle), np.asarray(orientation_xyzw)[:3], orientation_xyzw[3]
+    return np.append(w * v + u * axis + np.cross(axis, v), w * u - axis @ v)

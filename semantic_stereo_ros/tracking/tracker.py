@@ -205,6 +205,8 @@ class Tracker:
             whole_px = np.array([t.full_m2 for t in self._tracks]) * self._rig.fx * self._rig.fy / positions[:, 2] ** 2
             seen = np.array([t.seen for t in self._tracks])
             size_ratio = observations.pixels[None] / np.where(seen, expected, whole_px)[:, None]
+            to_whole = np.maximum(observations.pixels[None] / np.fmax(expected, whole_px)[:, None], 1.0)
+            size_ratio = np.where(size_ratio > 1.0, to_whole, size_ratio)  # a cut object may grow to what it was
         distance2 = position_distances(positions, covariances, observations.positions_m, observations.gate_covariances_m2)
         distance2[self._out_of_reach(positions, observations, dt_s)] = np.inf
         return Candidates(
