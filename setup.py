@@ -9,12 +9,13 @@ SHARE = Path("share/semantic_stereo_ros")
 
 
 def data_files() -> list[tuple[str, Sequence[str]]]:
-    """(target folder, files): config/, launch/ and rviz/ go where resources.share_file looks for them."""
+    """(target folder, files): the marker by which ament finds the package; config/, launch/ and rviz/ go where resources.share_file looks for them."""
     folders: dict[Path, list[str]] = {}
     for top in ("config", "launch", "rviz"):
         for file in sorted(Path(top).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 folders.setdefault(SHARE / file.parent, []).append(file.as_posix())
+    folders[Path("share/ament_index/resource_index/packages")] = ["resource/semantic_stereo_ros"]
     return [(folder.as_posix(), files) for folder, files in folders.items()]
 
 
