@@ -9,7 +9,7 @@ SHARE = Path("share/semantic_stereo_ros")
 
 
 def data_files() -> list[tuple[str, Sequence[str]]]:
-    """(target folder, files): the marker by which ament finds the package; config/, launch/ and rviz/ go where resources.share_file looks for them."""
+    """(target folder, files): what resources.share_file looks for, and the marker by which ament finds the package."""
     folders: dict[Path, list[str]] = {}
     for top in ("config", "launch", "rviz"):
         for file in sorted(Path(top).rglob("*")):
