@@ -62,8 +62,8 @@ class LabelPixels:
     interior: np.ndarray
 
 
-def run_pixels(labels: np.ndarray, runs: LabelRuns, chosen: np.ndarray, radius_px: int) -> LabelPixels:
-    """The pixels of the chosen (M,) bool runs.
+def run_pixels(labels: np.ndarray, runs: LabelRuns, chosen: np.ndarray, step: np.ndarray | int, radius_px: int) -> LabelPixels:
+    """Every step-th pixel of the chosen (M,) bool runs; step: one for all, or one per label 0..n.
 
     interior: radius_px to the left, right, above and below the label is still the same; the image border is no edge.
     """
@@ -72,21 +72,26 @@ def run_pixels(labels: np.ndarray, runs: LabelRuns, chosen: np.ndarray, radius_p
     column = start - runs.row[chosen] * width
     left = np.where(column > 0, np.minimum(radius_px, length), 0)
     right = np.where(column + length < width, np.minimum(radius_px, length - left), 0)
-    # each run as its left rim, middle and right rim
-    part = np.stack([left, length - left - right, right], axis=1)
-    before = np.cumsum(part.reshape(-1)) - part.reshape(-1)
-    index = np.repeat(start - before[::3], length)
-    index += np.arange(index.size)
-    label_of = np.repeat(label, length)
-    inside = np.repeat(np.tile([False, True, False], len(start)), part.reshape(-1))
+    stride = step if isinstance(step, int) else step.take(label)
+    # each run as its left rim, middle and right rim, in samples
+    left_end, middle_end, end = ((x + stride - 1) // stride for x in (left, length - right, length))
+    part = np.stack([left_end, middle_end - left_end, end - middle_end], axis=1).reshape(-1)
+    before = np.cumsum(end) - end
+    label_of = np.repeat(label, end)
+    index = np.arange(label_of.size)
+    if isinstance(step, int):
+        index *= step
+    else:
+        index *= np.repeat(stride, end)
+    index += np.repeat(start - stride * before, end)
+    inside = np.repeat(np.tile([False, True, False], len(start)), part)
     if radius_px:
-        flat, step = labels.reshape(-1), radius_px * width
-        above = index - step
-        below = index + step
-        np.copyto(above, index, where=above < 0)
-        np.copyto(below, index, where=below >= flat.size)
-        inside &= flat.take(above) == label_of
-        inside &= flat.take(below) == label_of
+        flat, reach = labels.reshape(-1), radius_px * width
+        # the corners tell silhouettes at any angle; at the image border the pixel stands for its missing neighbour
+        for offset in (-reach - radius_px, -reach + radius_px, reach - radius_px, reach + radius_px):
+            probe = index + offset
+            np.copyto(probe, index, where=(probe < 0) if offset < 0 else (probe >= flat.size))
+            inside &= flat.take(probe) == label_of
     return LabelPixels(index, label_of, inside)
 
 

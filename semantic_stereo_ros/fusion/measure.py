@@ -13,19 +13,19 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import LabelPixels, RowHistogram, bins_for, histogram, label_runs, quantiles, run_pixels
+from semantic_stereo_ros.fusion.label_statistics import RowHistogram, bins_for, histogram, label_runs, quantiles, run_pixels
 from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, near_without_noise, nearest_sigma_px
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
 
 # Neighbouring pixels of a matcher err alike, so a large object is sampled.
-ROW_STRIDE = 3  # of the depth histogram
-THINNING = 2  # of the rest, on top of that
+ROW_STRIDE, COLUMN_STRIDE = 3, 2
+THINNING = 2  # of position and sigma, on top of that
 SMALL_PIXELS = 1024  # an object of fewer pixels is measured with all of them
 
 UNSEEN_STRIDE = 8
-RIM_MARGIN_PX = 1.0
+RIM_MARGIN_PX = 0.3
 POSITION_BINS = 256
 
 
@@ -113,7 +113,10 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     rig = disparity.rig
     runs = label_runs(labels, count)
     small = (runs.pixels > 0) & (runs.pixels < SMALL_PIXELS)
-    found = run_pixels(labels, runs, (runs.row % ROW_STRIDE == 0) | small.take(runs.label), config.erode_px)
+    chosen, step = runs.row % ROW_STRIDE == 0, COLUMN_STRIDE
+    if small.any():
+        chosen, step = chosen | small.take(runs.label), np.where(small, 1, COLUMN_STRIDE)
+    found = run_pixels(labels, runs, chosen, step, config.erode_px)
     shifted = disparity.disparity_px.reshape(-1).take(found.index)
     if rig.doffs_px:
         shifted += np.float32(rig.doffs_px)
@@ -132,12 +135,19 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     fallback &= valid > 0
     rim, inside = table.counts.reshape(count + 1, 2, -1).swapaxes(0, 1)
     inside = np.where(fallback[:, None], rim + inside, inside) if fallback.any() else inside
-    first, low, high, last = quantiles(inside, (0.02, 0.25, 0.75, 0.98), table.low, table.width).T
-    agreeing = _agreeing_rim(rim, (first, low, high, last), fallback, table)
-    median = quantiles(inside + agreeing, (0.5,), table.low, table.width)[:, 0]
+    first, low, high, last = quantiles(inside, (0.1, 0.25, 0.75, 0.9), table.low, table.width).T
+    margin = RIM_MARGIN_PX + 0.3 * (high - low)
+    least, most = np.nan_to_num(first - margin, nan=np.inf), np.nan_to_num(last + margin, nan=-np.inf)
+    inside = inside + _agreeing_rim(rim, least, np.where(fallback, -np.inf, most), table)
+    median = quantiles(inside, (0.5,), table.low, table.width)[:, 0]
 
-    # everything else: from one pixel in THINNING of the large objects
-    chosen = _thin(found, shifted, small, fallback)
+    # everything else: from the pixels that the median stands on
+    keep = found.interior | (shifted >= least.astype(np.float32).take(found.label))
+    keep &= found.interior | (shifted <= most.astype(np.float32).take(found.label))
+    if fallback.any():
+        keep |= fallback.take(found.label)
+    keep &= shifted > 0
+    chosen = np.flatnonzero(keep)
     pixel, label_of, shifted_of = found.index.take(chosen), found.label.take(chosen), shifted.take(chosen)
     x_over_z, y_over_z = ray_tables(rig)
     row, column = np.divmod(pixel, rig.size_wh[0])
@@ -188,29 +198,12 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     )
 
 
-def _agreeing_rim(rim: np.ndarray, inside_quantiles, fallback: np.ndarray, table: RowHistogram) -> np.ndarray:
-    """The (rows, bins) rim counts at disparities that the interior has too: the rim is left out at depth edges, not along the object."""
-    first, low, high, last = inside_quantiles
-    margin = np.maximum(RIM_MARGIN_PX, 0.5 * (high - low))
-    from_bin = np.nan_to_num((first - margin - table.low) / table.width)
-    to_bin = np.where(fallback, -1.0, np.nan_to_num((last + margin - table.low) / table.width, nan=-1.0))
-    bins = np.arange(rim.shape[1], dtype=np.int32)
-    agrees = bins >= from_bin.astype(np.int32)[:, None]
-    agrees &= bins <= to_bin.astype(np.int32)[:, None]
+def _agreeing_rim(rim: np.ndarray, least: np.ndarray, most: np.ndarray, table: RowHistogram) -> np.ndarray:
+    """The (rows, bins) rim counts at disparities least..most, which the interior has too: along the object the rim is no depth edge."""
+    bins = np.arange(rim.shape[1], dtype=np.float32)
+    agrees = bins >= ((least - table.low) / table.width).astype(np.float32)[:, None]
+    agrees &= bins <= ((most - table.low) / table.width).astype(np.float32)[:, None]
     return rim * agrees
-
-
-def _thin(found: LabelPixels, shifted: np.ndarray, small: np.ndarray, fallback: np.ndarray) -> np.ndarray:
-    """Positions of the pixels that stand for all: known ones in the interior, one in THINNING of the large objects."""
-    positions = np.arange(0, found.label.size, THINNING)
-    if small.any():
-        few = small.take(found.label)
-        positions = np.concatenate([positions[~few.take(positions)], np.flatnonzero(few)])
-    keep = found.interior.take(positions)
-    if fallback.any():
-        keep |= fallback.take(found.label.take(positions))
-    keep &= shifted.take(positions) > 0
-    return positions[keep]
 
 
 def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -247,7 +240,7 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
     ray = position / depth[:, None]
     covariance = (depth_sigma**2)[:, None, None] * ray[:, :, None] * ray[:, None, :]
     extent = (box_xyxy[:, 2:] - box_xyxy[:, :2]).astype(np.float64)
-    lateral_px = 0.5 + 0.03 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
+    lateral_px = 0.5 + 0.015 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
     lateral = lateral_px * (depth / rig.fx)[:, None]
     covariance[:, 0, 0] += lateral[:, 0] ** 2
     covariance[:, 1, 1] += lateral[:, 1] ** 2
