@@ -122,7 +122,7 @@ def box_median(scene: ObjectScene) -> np.ndarray:
 
 
 def density_bounds(scene: ObjectScene, bins: int = 50, floor_share: float = 0.1) -> np.ndarray:
-    """Sort the object's depths, find the densest of `bins` bins, grow while a bin holds floor_share of it: the depths inside are the object."""
+    """Sort the depths, find the densest of `bins` bins, grow while a bin holds floor_share of it: what lies inside is the object."""
     result = []
     for mask in scene.masks:
         depth = scene.depth_m[mask]
