@@ -36,8 +36,9 @@ def run(repeats: int = 30) -> dict[str, Any]:
     create_cloud: structured array, tobytes, array('B', bytes) as sensor_msgs_py.point_cloud2.create_cloud does; theirs where installed.
     """
     try:
-        from semantic_stereo_ros.nodes.conversions import cloud_to_message, structured_to_cloud
         from std_msgs.msg import Header
+
+        from semantic_stereo_ros.nodes.conversions import cloud_to_message, structured_to_cloud
     except ImportError as error:
         raise missing_dependency(error.name or "sensor_msgs", "ros", "the cloud bench") from error
     cloud, header = make_cloud(), Header()

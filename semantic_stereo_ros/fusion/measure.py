@@ -55,14 +55,14 @@ class Config:
     sigma_patch_px: float = option(1.6, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
     near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
     near_floor_px: float = option(0.02, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
-    near_correlated: float = option(0.075, "as sigma_correlated, of the nearest point", minimum=0.0)
+    near_correlated: float = option(0.068, "as sigma_correlated, of the nearest point", minimum=0.0)
     near_fallback: float = option(4.7, "as sigma_fallback, of the nearest point", minimum=0.0)
     near_slope: float = option(0.021, "error of the nearest point per spread of disparity around it", minimum=0.0)
     near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
-    near_shift: float = option(1.35, "error of the nearest point per noise taken out of it", minimum=0.0)
-    near_unseen: float = option(0.086, "as sigma_unseen, of the nearest point", minimum=0.0)
+    near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
+    near_unseen: float = option(0.75, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0)
     near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
-    near_patch_px: float = option(1.3, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
+    near_patch_px: float = option(1.15, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
 def measure(
@@ -240,7 +240,7 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
     ray = position / depth[:, None]
     covariance = (depth_sigma**2)[:, None, None] * ray[:, :, None] * ray[:, None, :]
     extent = (box_xyxy[:, 2:] - box_xyxy[:, :2]).astype(np.float64)
-    lateral_px = 0.5 + 0.015 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
+    lateral_px = 0.2 + 0.006 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
     lateral = lateral_px * (depth / rig.fx)[:, None]
     covariance[:, 0, 0] += lateral[:, 0] ** 2
     covariance[:, 1, 1] += lateral[:, 1] ** 2

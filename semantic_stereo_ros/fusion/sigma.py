@@ -50,7 +50,7 @@ def median_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
 def nearest_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
     """Standard deviation of the near percentile, px of disparity. A long near tail may be something else in the mask."""
     own = config.near_correlated * spread.sigma_px * np.where(spread.fallback, config.near_fallback, 1.0)
-    missing = config.near_unseen * np.minimum(spread.unseen, 1.0) + config.near_unknown * (1.0 - spread.valid_fraction)
+    missing = config.near_unseen * np.minimum(spread.unseen, 1.0) ** 2 + config.near_unknown * (1.0 - spread.valid_fraction)
     slope = config.near_slope * spread.near_slope_px + config.near_tail * spread.near_tail_px
     shift = config.near_shift * spread.near_shift_px
     # the 95th percentile of n Gaussian values scatters by 2.1 sigma / sqrt(n)
