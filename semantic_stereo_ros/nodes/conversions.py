@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -183,7 +183,7 @@ def infos_to_calibration(left: CameraInfo, right: CameraInfo) -> StereoCalibrati
     )
 
 
-def _delivered(info: CameraInfo, matrix: Sequence[float]) -> tuple[np.ndarray, tuple[int, int]]:
+def _delivered(info: CameraInfo, matrix: Any) -> tuple[np.ndarray, tuple[int, int]]:
     """A K or P of the full sensor as that of the delivered image, and the image's size."""
     roi = (info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height)
     return apply_binning_roi(matrix, (info.width, info.height), (info.binning_x, info.binning_y), roi)
@@ -226,9 +226,10 @@ def structured_to_cloud(points: np.ndarray, header: Header, is_dense: bool) -> P
     message.height, message.width = (1, points.shape[0]) if points.ndim == 1 else points.shape
     message.point_step = points.dtype.itemsize
     message.row_step = message.point_step * message.width
-    for name in points.dtype.names:
-        kind, offset = points.dtype.fields[name][:2]
-        message.fields.append(PointField(name=name, offset=int(offset), datatype=_POINT_FIELD_TYPES[kind.name], count=1))
+    columns = [(name, *points.dtype.fields[name][:2]) for name in points.dtype.names]
+    message.fields = [
+        PointField(name=name, offset=int(offset), datatype=_POINT_FIELD_TYPES[kind.name], count=1) for name, kind, offset in columns
+    ]
     fill(message.data, points)
     return message
 

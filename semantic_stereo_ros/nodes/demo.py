@@ -100,8 +100,11 @@ class Listener(Node):
             name = self.resolve_topic_name(topic)
             if recorder is not None:
                 recorder.add_topic(name, f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}")
-            qos = FRAME_QOS if topic == "frame" else LARGE
-            self.create_subscription(kind, topic, lambda data, t=topic, n=name: self._receive(t, n, data), qos, raw=True)
+
+            def receive(data: Any, topic: str = topic, name: str = name) -> None:
+                self._receive(topic, name, data)
+
+            self.create_subscription(kind, topic, receive, FRAME_QOS if topic == "frame" else LARGE, raw=True)
 
     def _receive(self, topic: str, name: str, data: bytes) -> None:
         now_ns = self.get_clock().now().nanoseconds

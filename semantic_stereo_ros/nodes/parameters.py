@@ -49,7 +49,8 @@ class NodeParameters:
     def __init__(self, node: Node, options: Mapping[str, Option], apply: Callable[[dict[str, Any]], None]) -> None:
         self._options = dict(options)
         self._apply = apply
-        given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
+        found: dict[str, Any] = node.get_parameters_by_prefix("")  # rclpy's own annotation says values and gives Parameters
+        given = {name: parameter.value for name, parameter in found.items()}
         check_known(given)
         self.values = {name: option.parse(given[name], name) if name in given else option.default for name, option in self._options.items()}
         for name in given:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -89,10 +90,12 @@ class PipelineNode(Node):
         image = "image_raw" if config.rectify else "image_rect"
         inputs = {}
         for side in SIDES:
-            inputs[side] = ImageInput(self, f"{side}/{image}", lambda m, side=side: self._on_image(side, m), config.reliability)
-            self.create_subscription(
-                CameraInfo, f"{side}/camera_info", lambda m, side=side: self._on_info(side, m), qos_profile_sensor_data
-            )
+
+            def on_info(message: CameraInfo, side: str = side) -> None:
+                self._on_info(side, message)
+
+            inputs[side] = ImageInput(self, f"{side}/{image}", partial(self._on_image, side), config.reliability)
+            self.create_subscription(CameraInfo, f"{side}/camera_info", on_info, qos_profile_sensor_data)
         if config.use_pose:
             self.create_subscription(Odometry, "pose", self._on_pose, qos_profile_sensor_data)
         return inputs

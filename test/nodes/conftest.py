@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ class Graph:
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def subscribe(self, kind: type, topic: str, qos=10) -> list:
+    def subscribe(self, kind: type, topic: str, qos: Any = 10) -> list:
         """The list that messages of a topic are appended to; emptied by another call."""
         self.received[topic].clear()
         if topic not in self._subscriptions:
@@ -57,7 +58,7 @@ class Graph:
         for topic in topics or list(self._subscriptions):
             self.node.destroy_subscription(self._subscriptions.pop(topic))
 
-    def publisher(self, kind: type, topic: str, qos=10):
+    def publisher(self, kind: type, topic: str, qos: Any = 10):
         if topic not in self._publishers:
             self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
         return self._publishers[topic]

@@ -75,7 +75,7 @@ def test_padded_rows_and_big_endian_pixels():
     padded = np.zeros((3, 12), np.uint8)
     padded[:, :8] = image.astype(">u2").view(np.uint8).reshape(3, 8)
     message = Image(height=3, width=4, encoding="mono16", step=12, is_bigendian=1)
-    message.data.frombytes(padded.reshape(-1))
+    message.data.frombytes(padded.tobytes())
     assert np.array_equal(image_to_array(message), image)
 
 

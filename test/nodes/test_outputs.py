@@ -10,8 +10,8 @@ pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not buil
 
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from semantic_stereo_ros.nodes import outputs
-from semantic_stereo_ros.nodes.conversions import infos_to_rig, make_header
+from semantic_stereo_ros.nodes import conversions, outputs
+from semantic_stereo_ros.nodes.conversions import make_header
 from semantic_stereo_ros.nodes.node_options import OutputConfig
 from semantic_stereo_ros.nodes.object_messages import class_image, marker_array, masks_message, objects_message
 from semantic_stereo_ros.pipeline import Pipeline
@@ -145,6 +145,7 @@ def test_markers_begin_by_deleting_the_old_ones(scene):
 def test_depth_camera_info_is_the_left_camera(scene):
     view = outputs.View(scene, HEADER, OutputConfig())
     info = next(o for o in outputs.OUTPUTS if o.topic == "depth/camera_info").make(view)
-    assert info.k[0] == scene.frame.rig.fx and info.p[3] == 0.0
+    rig = scene.frame.rig
+    assert np.asarray(info.p).tolist() == [rig.fx, 0, rig.cx, 0, 0, rig.fy, rig.cy, 0, 0, 0, 1, 0]
     with pytest.raises(ValueError, match="baseline"):
-        infos_to_rig(info, info)
+        conversions.infos_to_rig(info, info)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_bag_holds_every_topic_of_every_frame_and_can_be_read_without_ros(demo):
             assert counts[topic] == FRAMES, topic
         stamps = {}
         for connection, _, raw in reader.messages():
-            message = reader.deserialize(raw, connection.msgtype)
+            message: Any = reader.deserialize(raw, connection.msgtype)
             if hasattr(message, "header") and connection.topic != "/diagnostics":
                 stamps.setdefault(connection.topic, []).append(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
             if connection.topic == "/objects":
@@ -74,7 +75,7 @@ def test_recorded_images_are_the_rendered_ones(demo):
     with AnyReader([demo[0].bag], default_typestore=typestore()) as reader:
         connection = next(c for c in reader.connections if c.topic == "/left/image_rect")
         _, _, raw = next(reader.messages([connection]))
-        message = reader.deserialize(raw, connection.msgtype)
+        message: Any = reader.deserialize(raw, connection.msgtype)
     assert np.array_equal(message.data.reshape(message.height, message.width, 3), first.left)
 
 
