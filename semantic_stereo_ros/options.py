@@ -46,11 +46,14 @@ class Option:
             raise ConfigError(f"{key} must be a finite number, got {value}")
         if self.choices is not None and value not in self.choices:
             raise ConfigError(f"{key} must be one of {', '.join(map(str, self.choices))}, got {value!r}")
-        if self.minimum is not None and value < self.minimum or self.maximum is not None and value > self.maximum:
+        if isinstance(value, (int, float)) and not self._in_bounds(value):
             low = "-inf" if self.minimum is None else f"{self.minimum:g}"
             high = "inf" if self.maximum is None else f"{self.maximum:g}"
             raise ConfigError(f"{key} must lie in [{low}, {high}]{' ' + self.unit if self.unit else ''}, got {value!r}")
         return value
+
+    def _in_bounds(self, value: float) -> bool:
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 
     def _from_text(self, text: str, key: str) -> Any:
         if self.type is bool:

@@ -1,6 +1,6 @@
 """The algorithm on one screen: a rectified stereo frame in, a Scene out.
 
-    stereo(frame) -> Disparity -> segmentation(frame, disparity) -> Segmentation -> measure -> track -> Scene
+stereo(frame) -> Disparity -> segmentation(frame, disparity) -> Segmentation -> measure -> track -> Scene
 """
 
 from __future__ import annotations
@@ -54,16 +54,15 @@ class Pipeline:
         with _timed(timings, "stereo"):
             disparity = self._stereo(frame)
         with _timed(timings, "segmentation"):
-            if segmentation is None:
-                segmentation = self._segmenter(frame, disparity)
-            elif segmentation.labels.shape != frame.shape:
-                raise ImageError(f"the masks are {segmentation.labels.shape} but the images {frame.shape} (rows, columns)")
+            masks: Segmentation = self._segmenter(frame, disparity) if segmentation is None else segmentation
+            if masks.labels.shape != frame.shape:
+                raise ImageError(f"the masks are {masks.labels.shape} but the images {frame.shape} (rows, columns)")
         with _timed(timings, "fusion"):
-            measurements = measure(disparity, segmentation, self.config.fusion)
+            measurements = measure(disparity, masks, self.config.fusion)
         with _timed(timings, "tracking"):
-            objects = self._tracker(frame, disparity, segmentation, measurements)
+            objects = self._tracker(frame, disparity, masks, measurements)
         status, reason = _status(disparity, objects)
-        return Scene(frame, disparity, segmentation, objects, status, reason, timings)
+        return Scene(frame, disparity, masks, objects, status, reason, timings)
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Take another config between two frames. A stage whose options are the same keeps what it remembers; object ids go on.

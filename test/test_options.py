@@ -56,7 +56,7 @@ def test_a_bad_value_is_refused_with_what_was_expected(values, message):
 def test_a_field_of_another_type_is_a_programming_error():
     @dataclass(frozen=True)
     class Wrong:
-        names: list = option((), "a list")
+        names: list = option((), "a list")  # noqa: RUF009
 
     with pytest.raises(TypeError, match="names must be bool, int, float or str"):
         options_of(Wrong)

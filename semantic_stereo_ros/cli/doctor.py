@@ -116,7 +116,7 @@ def _pci_key(bus_id: str) -> str:
 def _cuda_index_by_pci() -> dict[str, int]:
     if importlib.util.find_spec("torch") is None:
         return {}
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if not torch.cuda.is_available():
         return {}

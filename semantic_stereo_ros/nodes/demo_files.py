@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,12 @@ def _write_cloud(path: Path, message) -> Path:
     fields = {f.name: f.offset for f in message.fields}
     kinds = {"x": "<f4", "y": "<f4", "z": "<f4", "rgb": "<u4", "label": "<u4", "instance": "<u4", "confidence": "<f4"}
     names = [name for name in kinds if name in fields]
-    layout = {"names": names, "formats": [kinds[n] for n in names], "offsets": [fields[n] for n in names], "itemsize": message.point_step}
+    layout: Any = {
+        "names": names,
+        "formats": [kinds[n] for n in names],
+        "offsets": [fields[n] for n in names],
+        "itemsize": message.point_step,
+    }
     points = np.frombuffer(message.data, np.dtype(layout))
     rgb = (points["rgb"][:, None] >> np.array([16, 8, 0], np.uint32) & 255).astype(np.uint8)
     xyz = np.stack([points["x"], points["y"], points["z"]], axis=1)

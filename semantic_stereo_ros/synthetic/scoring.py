@@ -62,15 +62,15 @@ def score(frames: Iterable[tuple[Sequence[TrueObject], Sequence[Estimate]]]) -> 
     scores: dict[int, ObjectScore] = {}
     for truths, estimates in frames:
         truths = [t for t in truths if t.pixels >= MIN_PIXELS]
-        known = [e for e in estimates if e.box_xyxy is not None and np.isfinite(e.distance_m)]
+        known = [(e, e.box_xyxy) for e in estimates if e.box_xyxy is not None and np.isfinite(e.distance_m)]
         for truth in truths:
             scores.setdefault(truth.object_id, ObjectScore(truth.name)).frames_visible += 1
         if not truths or not known:
             continue
-        iou = np.array([[box_iou(t.box_xyxy, e.box_xyxy) for e in known] for t in truths])
+        iou = np.array([[box_iou(t.box_xyxy, box) for _, box in known] for t in truths])
         for row, column in zip(*linear_sum_assignment(iou, maximize=True)):
             if iou[row, column] >= MIN_BOX_IOU:
-                result, estimate = scores[truths[row].object_id], known[column]
+                result, estimate = scores[truths[row].object_id], known[column][0]
                 result.ids.append(estimate.object_id)
                 result.true_m.append(truths[row].distance_m)
                 result.measured_m.append(estimate.distance_m)

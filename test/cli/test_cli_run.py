@@ -62,12 +62,13 @@ def test_a_pair_gives_every_documented_file_with_right_numbers(scene, tmp_path):
 
     record = json.loads((out / "fusion/objects.json").read_text(encoding="utf-8"))
     assert record["schema_version"]
-    fields = "id state class_name score box_xyxy pixels valid_fraction depth_m depth_sigma_m distance_m distance_sigma_m nearest_m".split()
-    fields += ["position_m", "position_covariance", "box"]
+    fields = ["id", "state", "class_name", "score", "box_xyxy", "pixels", "valid_fraction", "depth_m", "depth_sigma_m"]
+    fields += ["distance_m", "distance_sigma_m", "nearest_m", "position_m", "position_covariance", "box"]
     assert record["objects"]
     for item in record["objects"]:
         assert set(fields) <= set(item)
     masks = cv2.imread(str(out / "segmentation/masks.png"), cv2.IMREAD_UNCHANGED)
+    assert masks is not None
     assert masks.dtype == np.uint16
     assert set(np.unique(masks)) - {0} <= {item["id"] for item in record["objects"]}
 
