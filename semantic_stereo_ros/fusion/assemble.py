@@ -126,7 +126,7 @@ def _ground_tolerance_m(disparity: Disparity, ground: GroundPlane, stride: int) 
 
 
 def _can_tell(disparity: Disparity) -> bool:
-    return np.count_nonzero(disparity.valid) >= MIN_KNOWN_FRACTION * disparity.disparity_px.size
+    return bool(np.count_nonzero(disparity.valid) >= MIN_KNOWN_FRACTION * disparity.disparity_px.size)
 
 
 def _voxel_reduce(points: np.ndarray, voxel_m: float, needed: np.ndarray) -> np.ndarray:

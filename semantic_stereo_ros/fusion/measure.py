@@ -60,8 +60,13 @@ class Config:
     near_slope: float = option(0.021, "error of the nearest point per spread of disparity around it", minimum=0.0)
     near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
     near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
-    near_unseen: float = option(0.75, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0)
+    near_unseen: float = option(
+        0.75, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
+    )
     near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
+    near_deep: float = option(
+        12.0, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
+    )
     near_patch_px: float = option(1.15, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
@@ -168,7 +173,9 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     noisy_near, near = near, near_without_noise(near, middle, sigma, config)
     unseen = _unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels)
     tail = np.maximum(near - middle - 1.3 * (high - low), 0.0)
-    spread = ObjectSpread(used, sigma, high - low, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback)
+    spread = ObjectSpread(
+        used, sigma, high - low, (high - low) / median, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median
         depth_sigma = depth * depth / rig.bf * median_sigma_px(spread, config)
@@ -254,13 +261,29 @@ def _measurements(stats: _Statistics, wanted: np.ndarray, fitted, config: Config
     box_xyxy, usable = stats.box_xyxy[wanted].tolist(), stats.usable[wanted].tolist()
     result = []
     for i, label in enumerate(wanted.tolist()):
+        x0, y0, x1, y1 = box_xyxy[i]
         if not usable[i]:
             reason = _reason(pixels[i], fraction[i], config)
-            result.append(Measurement(label, pixels[i], fraction[i], tuple(box_xyxy[i]), reason=reason))
+            result.append(Measurement(label, pixels[i], fraction[i], (x0, y0, x1, y1), reason=reason))
             continue
         box = fitted[label] if fitted is not None else None
+        depth, depth_sigma, distance, distance_sigma, nearest, nearest_sigma = numbers[i]
         result.append(
-            Measurement(label, pixels[i], fraction[i], tuple(box_xyxy[i]), *numbers[i], stats.position[label], stats.covariance[label], box)
+            Measurement(
+                label,
+                pixels[i],
+                fraction[i],
+                (x0, y0, x1, y1),
+                depth,
+                depth_sigma,
+                distance,
+                distance_sigma,
+                nearest,
+                nearest_sigma,
+                stats.position[label],
+                stats.covariance[label],
+                box,
+            )
         )
     return tuple(result)
 

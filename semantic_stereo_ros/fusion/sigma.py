@@ -17,6 +17,7 @@ class ObjectSpread:
     """What the sigma model reads, one entry per object. float64.
 
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity;
+    relative_iqr: that per median disparity;
     near_slope_px: spread of the disparity around the near percentile;
     near_shift_px: noise taken out of it; near_tail_px: how far it lies beyond where a smooth surface of this interquartile range ends;
     valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim.
@@ -25,6 +26,7 @@ class ObjectSpread:
     count: np.ndarray
     sigma_px: np.ndarray
     iqr_px: np.ndarray
+    relative_iqr: np.ndarray
     near_slope_px: np.ndarray
     near_shift_px: np.ndarray
     near_tail_px: np.ndarray
@@ -51,6 +53,7 @@ def nearest_sigma_px(spread: ObjectSpread, config) -> np.ndarray:
     """Standard deviation of the near percentile, px of disparity. A long near tail may be something else in the mask."""
     own = config.near_correlated * spread.sigma_px * np.where(spread.fallback, config.near_fallback, 1.0)
     missing = config.near_unseen * np.minimum(spread.unseen, 1.0) ** 2 + config.near_unknown * (1.0 - spread.valid_fraction)
+    missing = missing + config.near_deep * np.minimum(spread.relative_iqr, 0.3) ** 2
     slope = config.near_slope * spread.near_slope_px + config.near_tail * spread.near_tail_px
     shift = config.near_shift * spread.near_shift_px
     # the 95th percentile of n Gaussian values scatters by 2.1 sigma / sqrt(n)
