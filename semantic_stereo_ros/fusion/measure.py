@@ -54,20 +54,20 @@ class Config:
     sigma_unknown: float = option(1.08, "the same, more per share of unknown pixels in the mask", minimum=0.0)
     sigma_patch_px: float = option(1.6, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
     near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
-    near_floor_px: float = option(0.02, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
-    near_correlated: float = option(0.068, "as sigma_correlated, of the nearest point", minimum=0.0)
+    near_floor_px: float = option(0.01, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
+    near_correlated: float = option(0.07, "as sigma_correlated, of the nearest point", minimum=0.0)
     near_fallback: float = option(4.7, "as sigma_fallback, of the nearest point", minimum=0.0)
-    near_slope: float = option(0.021, "error of the nearest point per spread of disparity around it", minimum=0.0)
+    near_slope: float = option(0.005, "error of the nearest point per spread of disparity around it", minimum=0.0)
     near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
     near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
     near_unseen: float = option(
-        0.75, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
+        0.45, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
     )
     near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
     near_deep: float = option(
-        12.0, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
+        5, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
     )
-    near_patch_px: float = option(1.15, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
+    near_patch_px: float = option(0.9, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
 def measure(
