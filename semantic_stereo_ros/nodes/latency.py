@@ -31,8 +31,9 @@ def measure_latency(frames: int = 100, rate_hz: float = 10.0, timeout_s: float =
     """Ages (capture stamp to objects received) of `frames` answers, and what they consist of; all times in ms.
 
     excess_ratio: (age p95 - one camera period) / processing p50, to be at most 1.3. processing_*: of the node itself, decoding
-    included, from its /diagnostics (medians over the run of its windows of 5 s). stages_p50: the sum of the stages of the same frames alone in one process.
-    resident_*_mb: memory of pipeline_node after the warm-up and at the end. Raises DemoError when the graph does not answer.
+    included, from its /diagnostics (medians over the run of its windows of 5 s). stages_p50: the sum of the stages of the same
+    frames alone in one process. resident_*_mb: memory of pipeline_node after the warm-up and at the end.
+    Raises DemoError when the graph does not answer.
     """
     stages_ms = _stages_alone()
     dds.use_large_segment(PROCESSES)

@@ -146,6 +146,6 @@ def test_depth_camera_info_is_the_left_camera(scene):
     view = outputs.View(scene, HEADER, OutputConfig())
     info = next(o for o in outputs.OUTPUTS if o.topic == "depth/camera_info").make(view)
     rig = scene.frame.rig
-    assert np.asarray(info.p).tolist() == [rig.fx, 0, rig.cx, 0, 0, rig.fy, rig.cy, 0, 0, 0, 1, 0]
+    assert np.asarray(info.p, np.float64).tolist() == [rig.fx, 0, rig.cx, 0, 0, rig.fy, rig.cy, 0, 0, 0, 1, 0]
     with pytest.raises(ValueError, match="baseline"):
         conversions.infos_to_rig(info, info)
