@@ -50,7 +50,7 @@ class Config:
     sigma_correlated: float = option(0.32, "share of the pixels' own sigma that does not average out over an object", minimum=0.0)
     sigma_fallback: float = option(7.0, "growth of that share where the mask is too thin to leave out its rim", minimum=0.0)
     sigma_extent: float = option(0.007, "shift of the median by wrong mask pixels, per interquartile range of the disparity", minimum=0.0)
-    sigma_unseen: float = option(0.115, "the same, more per share of unknown pixels around the object", minimum=0.0)
+    sigma_unseen: float = option(0.1, "the same, more per share of unknown pixels around the object", minimum=0.0)
     sigma_unknown: float = option(1.08, "the same, more per share of unknown pixels in the mask", minimum=0.0)
     sigma_patch_px: float = option(1.6, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
     near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
@@ -61,11 +61,11 @@ class Config:
     near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
     near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
     near_unseen: float = option(
-        0.45, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
+        0.4, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
     )
     near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
     near_deep: float = option(
-        5, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
+        8, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
     )
     near_patch_px: float = option(0.9, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
@@ -247,7 +247,7 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
     ray = position / depth[:, None]
     covariance = (depth_sigma**2)[:, None, None] * ray[:, :, None] * ray[:, None, :]
     extent = (box_xyxy[:, 2:] - box_xyxy[:, :2]).astype(np.float64)
-    lateral_px = 0.2 + 0.006 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
+    lateral_px = 0.1 + 0.003 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
     lateral = lateral_px * (depth / rig.fx)[:, None]
     covariance[:, 0, 0] += lateral[:, 0] ** 2
     covariance[:, 1, 1] += lateral[:, 1] ** 2
