@@ -76,7 +76,7 @@ def _floor(cloud: LabeledCloud) -> Callable[[], array]:
         for name, column in zip(names, columns):
             records[name] = column
         data = array("B")
-        data.frombytes(memoryview(records.view(np.uint8).reshape(-1)))
+        data.frombytes(records.view(np.uint8).data)
         return data
 
     return fill
@@ -84,7 +84,7 @@ def _floor(cloud: LabeledCloud) -> Callable[[], array]:
 
 def _create_cloud(cloud: LabeledCloud, header: Any, fields: Any) -> Callable[[], Any]:
     try:
-        from sensor_msgs_py.point_cloud2 import create_cloud
+        from sensor_msgs_py.point_cloud2 import create_cloud  # pyright: ignore[reportMissingImports]
     except ImportError:
         create_cloud = _plain_create_cloud
     return lambda: create_cloud(header, fields, pack_cloud(cloud))

@@ -61,12 +61,10 @@ class Config:
     near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
     near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
     near_unseen: float = option(
-        0.4, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
+        0.3, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
     )
     near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
-    near_deep: float = option(
-        8, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0
-    )
+    near_deep: float = option(5.0, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0)
     near_patch_px: float = option(0.9, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
 
 
