@@ -141,9 +141,9 @@ def run_demo(
     """Play `frames` synthetic frames through a pipeline_node in another process and collect what comes out.
 
     The player waits for each answer, so that every frame is processed however slow the machine; rate_hz is the upper limit.
-    parameters: of pipeline_node, by flat key. record: write every topic to output_dir/bag (MCAP). on_frame: called for each
-    answer. The processes' output goes to output_dir/nodes.log. Raises DemoError when a process fails or nothing comes for
-    `timeout_s` seconds; whatever happens, both processes are ended.
+    parameters: of pipeline_node, by flat key (clouds have half the resolution unless output.stride says otherwise). record: write
+    every topic to output_dir/bag (MCAP). on_frame: called for each answer. The processes' output goes to output_dir/nodes.log.
+    Raises DemoError when a process fails or nothing comes for `timeout_s` seconds; whatever happens, both processes are ended.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def run_demo(
         _remove_bag(bag)
     result = DemoResult(profile=dds.use_large_segment(PROCESSES), bag=bag if record else None, log=output_dir / "nodes.log")
     recorder = Recorder(bag) if record else None
-    pipeline_arguments = {"input.use_pose": True, "input.reliability": "reliable", **(parameters or {})}
+    pipeline_arguments = {"input.use_pose": True, "input.reliability": "reliable", "output.stride": 2, **(parameters or {})}
     player_arguments = {
         "player.source": source,
         "player.frames": frames,
