@@ -135,7 +135,7 @@ def test_masks_and_class_image(scene):
 
 
 def test_markers_begin_by_deleting_the_old_ones(scene):
-    markers = marker_array(scene, HEADER).markers
+    markers = list(marker_array(scene, HEADER).markers)
     assert markers[0].action == markers[0].DELETEALL
     texts = [m.text for m in markers if m.ns == "labels"]
     assert len(texts) == len(scene.objects) and all(" m" in text or "unknown" in text for text in texts)
