@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -63,7 +64,7 @@ def _over_ros(directory: Path, frames: int) -> tuple[dict[int, list[Estimate]], 
     from semantic_stereo_ros.nodes.demo_files import estimates_of, write_demo_files
 
     with common.progress_bar() as progress:
-        task = progress.add_task("player_node -> pipeline_node", total=frames, note="starting")
+        task = progress.add_task("player_node -> pipeline_node", total=frames, note="rendering the scene")
 
         def show(frame: DemoFrame) -> None:
             progress.update(task, advance=1, note=f"{len(frame.objects.objects)} objects, {frame.age_s * 1e3:.0f} ms old")
@@ -120,9 +121,9 @@ def _score(sequence: SyntheticSequence, answers: Mapping[int, list[Estimate]]) -
 
 def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
     """Distances of the last frame in which the object was measured; error statistics over all scored frames."""
-    table = Table(title="Distances in m: last measured frame | over the sequence")
+    table = Table(title="Distances in m: last measured frame | over the sequence", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("object")
-    for column in ("true", "measured", "sigma", "error", "median |err|", "in 1 sigma", "seen", "id switches"):
+    for column in ("true", "measured", "sigma", "error", "med |err|", "in 1 sigma", "seen", "id switches"):
         table.add_column(column, justify="right")
     for item in sorted(scores.values(), key=lambda s: s.true_m[-1] if s.true_m else float("inf")):
         if not item.frames_measured:

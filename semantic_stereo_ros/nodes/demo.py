@@ -159,6 +159,7 @@ def run_demo(
         "player.rate_hz": float(rate_hz),
         "player.width": size_wh[0],
         "player.height": size_wh[1],
+        "player.preload": True,
         "player.wait": True,
         "player.wait_timeout_s": 30.0,
         "player.subscribers": 2 if record else 1,
