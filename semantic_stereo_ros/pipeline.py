@@ -20,7 +20,6 @@ from semantic_stereo_ros.types import Disparity, Scene, SceneObject, SceneStatus
 
 logger = logging.getLogger(__name__)
 
-MAX_STAMP_GAP_NS = 2_000_000_000
 MIN_KNOWN_FRACTION = 0.05
 
 
@@ -61,7 +60,7 @@ class Pipeline:
             measurements = measure(disparity, masks, self.config.fusion)
         with _timed(timings, "tracking"):
             objects = self._tracker(frame, disparity, masks, measurements)
-        status, reason = _status(disparity, objects)
+        status, reason = _status(disparity, masks, objects)
         return Scene(frame, disparity, masks, objects, status, reason, timings)
 
     def reconfigure(self, config: PipelineConfig) -> None:
@@ -105,19 +104,21 @@ class Pipeline:
         step_ns = frame.stamp_ns - previous.stamp_ns
         if frame.rig != previous.rig:
             self.reset(f"the calibration changed from {previous.rig} to {frame.rig}")
-        elif step_ns <= 0 or step_ns > MAX_STAMP_GAP_NS:
+        elif step_ns < 0 or step_ns > self.config.tracking.max_gap_s * 1e9:
             self.reset(f"the stamp moved by {step_ns / 1e9:+.3f} s from one frame to the next")
         self._previous = frame
 
 
-def _status(disparity: Disparity, objects: tuple[SceneObject, ...]) -> tuple[SceneStatus, str]:
-    """'No objects' is an answer only if the view could be measured."""
+def _status(disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...]) -> tuple[SceneStatus, str]:
+    """'No objects' is an answer only if the view could be measured and nothing at all was segmented in it."""
     known = float(np.count_nonzero(disparity.valid)) / disparity.disparity_px.size
     if known < MIN_KNOWN_FRACTION:
         return (
             SceneStatus.CANNOT_TELL,
             f"only {known:.1%} of the pixels have a known disparity; check focus, light, rectification and the disparity range",
         )
+    if not objects and masks.object_instances:
+        return SceneStatus.OK, f"{len(masks.object_instances)} objects are seen for the first time and not confirmed yet"
     return (SceneStatus.OK, "") if objects else (SceneStatus.NO_OBJECTS, "")
 
 
