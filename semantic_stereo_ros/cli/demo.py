@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import typer
@@ -25,7 +26,7 @@ TRUTH_EVERY = 3  # rendering the truth costs as much as the scene itself, so onl
 def demo(
     output: Path = typer.Option(Path("outputs/demo"), "--output", "-o", help="Folder for pictures, video, cloud and bag."),
     frames: int = typer.Option(90, min=10, help="Length of the synthetic sequence."),
-    ros: bool | None = typer.Option(None, "--ros/--no-ros", help="Over DDS between processes (default with rclpy), or in this process."),
+    ros: Optional[bool] = typer.Option(None, "--ros/--no-ros", help="Over DDS between processes (default with rclpy), or in this process."),
 ) -> None:
     """Play a synthetic stereo sequence with known truth through the pipeline and compare: true distance, measured, sigma, error.
 

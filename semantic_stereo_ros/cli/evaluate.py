@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import typer
@@ -39,21 +39,21 @@ class _Truth:
 
 
 def evaluate(
-    left: str | None = typer.Argument(None, help="Left image."),
-    right: str | None = typer.Argument(None, help="Right image."),
-    truth: Path | None = typer.Option(None, "--truth", "-t", help="True left disparity: .npy .npz .pfm .tif, or KITTI's 16-bit .png."),
-    instances: Path | None = typer.Option(None, "--instances", help="16-bit PNG of true instance ids: object errors too."),
+    left: Optional[str] = typer.Argument(None, help="Left image."),
+    right: Optional[str] = typer.Argument(None, help="Right image."),
+    truth: Optional[Path] = typer.Option(None, "--truth", "-t", help="True left disparity: .npy .npz .pfm .tif, or KITTI's 16-bit .png."),
+    instances: Optional[Path] = typer.Option(None, "--instances", help="16-bit PNG of true instance ids: object errors too."),
     given_masks: bool = typer.Option(False, "--given-masks", help="Measure the true instances instead of segmenting."),
-    calibration: str | None = typer.Option(None, "--calibration", "-c", help="As for 'run'; without it only disparities are judged."),
-    truth_scale: float | None = typer.Option(None, "--truth-scale", help="File values per px [default: 256 for 16-bit PNG, else 1]."),
-    truth_invalid: float | None = typer.Option(None, "--truth-invalid", help="Value that means unknown, beside NaN and inf [PNG: 0]."),
+    calibration: Optional[str] = typer.Option(None, "--calibration", "-c", help="As for 'run'; without it only disparities are judged."),
+    truth_scale: Optional[float] = typer.Option(None, "--truth-scale", help="File values per px [default: 256 for 16-bit PNG, else 1]."),
+    truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, beside NaN and inf [PNG: 0]."),
     synthetic: int = typer.Option(0, "--synthetic", min=0, help="Evaluate this many synthetic scenes instead of files."),
     first_seed: int = typer.Option(0, "--first-seed", min=0, help="Seed of the first synthetic scene."),
-    stereo: str | None = common.StereoName,
-    segmentation: str | None = common.SegmentationName,
+    stereo: Optional[str] = common.StereoName,
+    segmentation: Optional[str] = common.SegmentationName,
     assignments: list[str] = common.Assignments,
-    config_file: Path | None = common.ConfigFile,
-    output: Path | None = typer.Option(None, "--output", "-o", help="Write the figures to this JSON file too."),
+    config_file: Optional[Path] = common.ConfigFile,
+    output: Optional[Path] = typer.Option(None, "--output", "-o", help="Write the figures to this JSON file too."),
 ) -> None:
     """Judge disparities (EPE, bad-1/2/3 over answered and over all pixels, density, ranking by confidence) and object distances.
 
@@ -104,9 +104,9 @@ def _one_pair(config, left: str, right: str, calibration: str | None, truth: _Tr
         if truth.instance_ids is None:
             raise SemanticStereoError("--given-masks measures the true instances: give them with --instances FILE")
         given = Segmentation.from_labels(truth.instance_ids)
-    common.report_findings(frame)
     pipeline = Pipeline(config)
     scene = pipeline(frame, given)
+    common.report_findings(scene)
     pipeline.close()
     return scene, truth
 

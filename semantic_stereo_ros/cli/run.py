@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Optional
 
 import typer
 from rich.console import Console
@@ -27,17 +28,17 @@ def run(
         "camera_info YAMLs ('left.yaml,right.yaml' or their folder). Raw pairs are rectified.",
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the results; made if missing."),
-    stereo: str | None = common.StereoName,
-    segmentation: str | None = common.SegmentationName,
+    stereo: Optional[str] = common.StereoName,
+    segmentation: Optional[str] = common.SegmentationName,
     assignments: list[str] = common.Assignments,
-    config_file: Path | None = common.ConfigFile,
-    masks: Path | None = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
-    poses: Path | None = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
-    z_far: float | None = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
-    baseline: float | None = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
+    config_file: Optional[Path] = common.ConfigFile,
+    masks: Optional[Path] = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
+    poses: Optional[Path] = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
+    z_far: Optional[float] = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
+    baseline: Optional[float] = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
     rectified: bool = typer.Option(False, "--rectified", help="The images are rectified already, though the calibration has distortion."),
-    fps: float | None = typer.Option(None, "--fps", min=0.001, help="Frames per second of folders; videos know theirs."),
-    limit: int | None = typer.Option(None, "--limit", min=1, help="Stop after this many frames."),
+    fps: Optional[float] = typer.Option(None, "--fps", min=0.001, help="Frames per second of folders; videos know theirs."),
+    limit: Optional[int] = typer.Option(None, "--limit", min=1, help="Stop after this many frames."),
     compact: bool = typer.Option(False, "--compact", help="Sequences: only objects.jsonl and overlays, not a full set per frame."),
     unchecked: bool = typer.Option(False, "--unchecked", help="Go on with a pair that looks swapped or unrectified."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar and no table."),
@@ -61,9 +62,9 @@ def run(
         with common.progress_bar(quiet) as progress:
             task = progress.add_task("measuring", total=total, note="")
             for frame, name in itertools.islice(pairs, total):
-                if scene is None:
-                    common.report_findings(frame, unchecked)
-                scene = pipeline(frame, given)
+                first, scene = scene is None, pipeline(frame, given)
+                if first:
+                    common.report_findings(scene, unchecked)
                 writer.write(scene, name)
                 progress.update(task, advance=1, note=_note(scene))
     finally:
