@@ -17,7 +17,7 @@ from semantic_stereo_ros import config
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.geometry.epipolar import check_pair
-from semantic_stereo_ros.types import SceneObject, StereoFrame
+from semantic_stereo_ros.types import Scene, SceneObject
 
 StereoName = typer.Option(None, "--stereo", help="Stereo backend, see 'semantic-stereo backends'.")
 SegmentationName = typer.Option(None, "--segmentation", help="Segmentation backend.")
@@ -36,9 +36,9 @@ def build_config(stereo: str | None, segmentation: str | None, assignments: Sequ
     return config.from_flat(values)
 
 
-def report_findings(frame: StereoFrame, unchecked: bool = False) -> None:
-    """Judge a pair's rows and sides: doubts go to stderr, what would make every distance wrong is an ImageError (unless unchecked)."""
-    for finding in check_pair(frame):
+def report_findings(scene: Scene, unchecked: bool = False) -> None:
+    """Judge a pair's rows, sides and range: doubts go to stderr, what makes every distance wrong is an ImageError (unless unchecked)."""
+    for finding in check_pair(scene.frame, scene.disparity.max_px):
         if finding.fatal and not unchecked:
             raise ImageError(f"{finding.message} (--unchecked measures it all the same)")
         Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(finding.message)}", highlight=False)

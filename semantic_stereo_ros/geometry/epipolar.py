@@ -29,7 +29,7 @@ class EpipolarHealth:
 
     matches: matches that agree with each other; of them dy_px = y_right - y_left: median_abs_dy_px, p90_abs_dy_px, median_dy_px (signed).
     behind_fraction: share with d + doffs < 0 (behind infinity, impossible); behind_if_swapped: the same share if the images are
-    exchanged; negative_fraction: share with a raw disparity d < 0. Numbers are NaN when `known` is False: too few matches to tell.
+    exchanged; negative_fraction: share with a raw disparity d < 0; p98_disparity_px: 98th percentile of d. Numbers are NaN when `known` is False: too few matches to tell.
     """
 
     matches: int
@@ -39,6 +39,7 @@ class EpipolarHealth:
     behind_fraction: float = float("nan")
     behind_if_swapped: float = float("nan")
     negative_fraction: float = float("nan")
+    p98_disparity_px: float = float("nan")
 
     @property
     def known(self) -> bool:
@@ -96,17 +97,20 @@ def epipolar_health(left: np.ndarray, right: np.ndarray, doffs_px: float = 0.0) 
         behind_fraction=float(np.mean(disparity + doffs_px < -tolerance)),
         behind_if_swapped=float(np.mean(doffs_px - disparity < -tolerance)),
         negative_fraction=float(np.mean(disparity < -tolerance)),
+        p98_disparity_px=float(np.percentile(disparity, 98)),
     )
 
 
-def check_pair(frame: StereoFrame, max_row_error_px: float = MAX_ROW_ERROR_PX) -> tuple[Finding, ...]:
-    """What is wrong with a rectified pair, in sentences; empty when it is healthy."""
+def check_pair(frame: StereoFrame, searched_to_px: float | None = None, max_row_error_px: float = MAX_ROW_ERROR_PX) -> tuple[Finding, ...]:
+    """What is wrong with a rectified pair, in sentences; empty when it is healthy. searched_to_px: the stereo stage's largest disparity."""
     if np.array_equal(frame.left, frame.right):
         return (Finding("identical", "left and right are the same image: check the paths or topics of the two cameras", fatal=True),)
-    return findings(epipolar_health(frame.left, frame.right, frame.rig.doffs_px), max_row_error_px)
+    return findings(epipolar_health(frame.left, frame.right, frame.rig.doffs_px), searched_to_px, max_row_error_px)
 
 
-def findings(health: EpipolarHealth, max_row_error_px: float = MAX_ROW_ERROR_PX) -> tuple[Finding, ...]:
+def findings(
+    health: EpipolarHealth, searched_to_px: float | None = None, max_row_error_px: float = MAX_ROW_ERROR_PX
+) -> tuple[Finding, ...]:
     """The sentences for a measured health."""
     if not health.known:
         text = f"only {health.matches} reliable matches between left and right (expected {MIN_MATCHES}): the rectification cannot be judged"
@@ -132,6 +136,11 @@ def findings(health: EpipolarHealth, max_row_error_px: float = MAX_ROW_ERROR_PX)
     if health.unrectified(min(GOOD_ROW_ERROR_PX, max_row_error_px)):
         text = f"the rows of the pair do not quite match: {_row_error(health)}, good is below {GOOD_ROW_ERROR_PX:g} px"
         result.append(Finding("row_error", f"{text}; calibrate again for accurate distances", fatal=False))
+    if searched_to_px is not None and not health.swapped and health.p98_disparity_px > searched_to_px:
+        text = f"disparities reach {health.p98_disparity_px:.0f} px but the stereo stage searches to {searched_to_px:.0f} px only"
+        result.append(
+            Finding("range", f"{text}, so what is near is unknown or wrong: search a larger range, or smaller images", fatal=False)
+        )
     return tuple(result)
 
 

@@ -186,14 +186,14 @@ class PipelineNode(Node):
         self.health.age_s.add(now_s, (self.get_clock().now().nanoseconds - pair.stamp_ns) / 1e9)
         self.health.last_error = ""
         self.health.scene_reason = scene.reason if scene.status == SceneStatus.CANNOT_TELL else ""
-        self._check_rows(scene.frame, now_s)
+        self._check_rows(scene, now_s)
 
-    def _check_rows(self, frame: StereoFrame, now_s: float) -> None:
+    def _check_rows(self, scene: Scene, now_s: float) -> None:
         """Now and then: are rows aligned, is left left? After publishing, so that no answer waits for it."""
         period_s = self._settings.input.health_period_s
         if period_s > 0 and now_s >= self._checked_s + period_s:
             self._checked_s = now_s
-            found = check_pair(frame)
+            found = check_pair(scene.frame, scene.disparity.max_px)
             self.health.pair_finding = " ".join(finding.message for finding in found)
             if found:
                 self._warn(self.health.pair_finding)

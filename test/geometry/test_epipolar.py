@@ -171,3 +171,10 @@ def test_people_before_and_after_rectification(real_data):
         assert epipolar_health(*rectified).median_abs_dy_px < 2.0
         assert not [f for f in findings(epipolar_health(*rectified)) if f.fatal]
         assert kinds(rectified[1], rectified[0])[0] == "swapped"
+
+
+def test_a_search_range_that_is_too_small_is_said():
+    health = epipolar_health(texture(), shifted(texture(), -40.0, 0.0))
+    assert health.p98_disparity_px == pytest.approx(40.0, abs=0.5)
+    assert [f.kind for f in findings(health, searched_to_px=32.0)] == ["range"]
+    assert findings(health, searched_to_px=64.0) == ()
