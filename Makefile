@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -rs -p no:launch_testing -p no:launch_ros
+PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -rs
 
 ROS_SOURCED := $(shell test -n "$$ROS_DISTRO" && test -n "$$AMENT_PREFIX_PATH" && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
 ifeq ($(ROS_SOURCED),yes)
