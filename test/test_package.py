@@ -23,11 +23,15 @@ ROOT = Path(semantic_stereo_ros.__file__).resolve().parent.parent
 HEAVY = ("torch", "onnxruntime", "open3d", "matplotlib", "transformers", "sam2", "rclpy", "scipy.optimize", "scipy.spatial", "scipy.stats")
 
 
-def console_scripts() -> dict[str, str]:
+def read_setup_cfg() -> configparser.ConfigParser:
     setup = configparser.ConfigParser(delimiters=("=",))
     setup.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]
-    setup.read(ROOT / "setup.cfg")
-    lines = setup["options.entry_points"]["console_scripts"].strip().splitlines()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    return setup
+
+
+def console_scripts() -> dict[str, str]:
+    lines = read_setup_cfg()["options.entry_points"]["console_scripts"].strip().splitlines()
     return {name.strip(): target.strip() for name, target in (line.split("=") for line in lines)}
 
 
@@ -67,6 +71,23 @@ def test_cmake_installs_the_executables_of_setup_cfg(tmp_path):
         assert f"from {module} import {function}\n" in installed[name]
 
 
+def test_extras_named_in_messages_exist():
+    """Every pip command that an error or the doctor prints names an extra that setup.cfg has."""
+    from semantic_stereo_ros.cli import doctor
+
+    named = {extra for extra, _ in doctor.OPTIONAL.values()}
+    for path in (ROOT / "semantic_stereo_ros").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "missing_dependency":
+                extra = node.args[1]
+                assert isinstance(extra, ast.Constant) and isinstance(extra.value, str), (
+                    f"{path.name}:{node.lineno}: write the extra out"
+                )
+                named.add(extra.value)
+    assert {"torch", "wls"} <= named
+    assert named <= set(read_setup_cfg()["options.extras_require"])
+
+
 def test_versions_agree():
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     assert manifest.findtext("version") == semantic_stereo_ros.__version__
@@ -92,6 +113,17 @@ def test_import_of_a_backend_loads_no_heavy_library(stage, name):
 
 def test_import_of_the_command_line_loads_no_ros():
     assert loaded_after("import semantic_stereo_ros.cli.main", ("rclpy", "sensor_msgs", "torch", "open3d")) == []
+
+
+def test_all_but_the_nodes_imports_without_ros_torch_and_unix_modules():
+    """As on Windows: modules that only Unix has, ROS and torch are refused; every other module of the package must import."""
+    refused = ("fcntl", "grp", "pwd", "resource", "termios", "rclpy", "builtin_interfaces", "sensor_msgs", "std_msgs", "torch")
+    base = ROOT / "semantic_stereo_ros"
+    paths = [path.relative_to(ROOT).with_suffix("") for path in base.rglob("*.py") if path.relative_to(base).parts[0] != "nodes"]
+    names = sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+    assert {"semantic_stereo_ros.pipeline", "semantic_stereo_ros.cli.main"} <= set(names)
+    block = f"sys.modules.update(dict.fromkeys({refused!r}))\nimport importlib\nfor name in {names!r}: importlib.import_module(name)"
+    assert loaded_after(block, ("semantic_stereo_ros.nodes",)) == []
 
 
 def test_never_two_cv2_wheels():
@@ -142,7 +174,12 @@ def test_colcon_build(tmp_path, options):
     assert built.returncode == 0, built.stdout + built.stderr
     installed = tmp_path / "install" / "semantic_stereo_ros"
     for name in console_scripts():
-        assert (installed / "lib" / "semantic_stereo_ros" / name).read_text().startswith(f"#!{sys.executable}\n")
+        executable = installed / "lib" / "semantic_stereo_ros" / name
+        assert executable.read_text().startswith(f"#!{sys.executable}\n") and os.access(executable, os.X_OK)
+    for file in ("config/labels.yaml", "launch/pipeline.launch.py", "rviz/pipeline.rviz"):
+        assert (installed / "share" / "semantic_stereo_ros" / file).is_file(), file
+    module = next(installed.glob("lib/python*/site-packages/semantic_stereo_ros/pipeline.py"))
+    assert module.is_symlink() == bool(options)
     code = "import semantic_stereo_ros.pipeline as p; from semantic_stereo_ros.msg import ObjectDistanceArray as m; print(p.__file__, m.OK)"
     script = f"source install/setup.bash && '{sys.executable}' -c '{code}'"
     printed = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
