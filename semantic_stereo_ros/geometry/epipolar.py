@@ -29,7 +29,8 @@ class EpipolarHealth:
 
     matches: matches that agree with each other; of them dy_px = y_right - y_left: median_abs_dy_px, p90_abs_dy_px, median_dy_px (signed).
     behind_fraction: share with d + doffs < 0 (behind infinity, impossible); behind_if_swapped: the same share if the images are
-    exchanged; negative_fraction: share with a raw disparity d < 0; p98_disparity_px: 98th percentile of d. Numbers are NaN when `known` is False: too few matches to tell.
+    exchanged; negative_fraction: share with a raw disparity d < 0; p98_disparity_px: 98th percentile of d.
+    Numbers are NaN when `known` is False: too few matches to tell.
     """
 
     matches: int
