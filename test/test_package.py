@@ -80,9 +80,7 @@ def test_extras_named_in_messages_exist():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "missing_dependency":
                 extra = node.args[1]
-                assert isinstance(extra, ast.Constant) and isinstance(extra.value, str), (
-                    f"{path.name}:{node.lineno}: write the extra out"
-                )
+                assert isinstance(extra, ast.Constant) and isinstance(extra.value, str), f"{path.name}:{node.lineno}: write the extra out"
                 named.add(extra.value)
     assert {"torch", "wls"} <= named
     assert named <= set(read_setup_cfg()["options.extras_require"])

@@ -129,6 +129,7 @@ def test_boxes_stand_on_the_ground_and_span_the_object():
     disparity[40:80, 50:110] = 10.0  # 1 m away: 0.6 m wide, 0.4 m high, flat
     ground = GroundPlane(np.array([0.0, -1.0, 0.0]), 0.5, 0.01)
     (m,) = measure(*make(disparity, labels, ground=ground))
+    assert m.box is not None
     assert sorted(m.box.size_m) == pytest.approx([0.0, 0.4, 0.6], abs=0.04)
     assert m.box.size_m[2] == pytest.approx(0.4, abs=0.04)  # the third axis is up
     assert m.box.center_m == pytest.approx([0.0, 0.0, 1.0], abs=0.02)
