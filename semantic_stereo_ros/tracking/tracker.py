@@ -19,7 +19,7 @@ from semantic_stereo_ros.tracking.masks import move_masks, sample_masks
 from semantic_stereo_ros.tracking.motion import CommonMotion, fit_common_motion
 from semantic_stereo_ros.tracking.observation import Observations, observe
 from semantic_stereo_ros.tracking.track import Track
-from semantic_stereo_ros.tracking.visibility import hidden
+from semantic_stereo_ros.tracking.visibility import hidden, out_of_view
 from semantic_stereo_ros.types import Disparity, Measurement, ObjectState, SceneObject, Segmentation, StereoFrame
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ class Config:
         2, "frames in which a new object must be seen before it gets an id; the first frame's, and keyed ones, get it at once", minimum=1
     )
     occluded_timeout_s: float = option(3.0, "a hidden object is kept for so long", unit="s", minimum=0.0, maximum=3600.0)
-    lost_timeout_s: float = option(1.0, "an object that is not found is kept for so long", unit="s", minimum=0.0, maximum=3600.0)
+    lost_timeout_s: float = option(
+        1.0, "an object that is not found is kept for so long, but no longer than it was seen", unit="s", minimum=0.0, maximum=3600.0
+    )
     max_gap_s: float = option(5.0, "a longer pause between frames starts afresh", unit="s", minimum=0.01, maximum=3600.0)
 
 
@@ -366,6 +368,8 @@ class Tracker:
                 track.state = ObjectState.OCCLUDED if is_hidden else ObjectState.LOST
                 track.lost_s = 0.0 if is_hidden else track.lost_s + dt_s
                 track.hidden_s += dt_s
+            gone = {id(t) for t, is_gone in zip(unseen, out_of_view(positions, disparity.rig)) if is_gone}
+            self._tracks = [t for t in self._tracks if id(t) not in gone]
         self._tracks = [t for t in self._tracks if t.seen or self._worth_keeping(t)]
 
     def _worth_keeping(self, track: Track) -> bool:
@@ -373,7 +377,8 @@ class Tracker:
             return False
         if track.state == ObjectState.OCCLUDED:
             return track.hidden_s <= self.config.occluded_timeout_s
-        return track.lost_s <= self.config.lost_timeout_s and track.hidden_s <= self.config.occluded_timeout_s
+        seen_s = (track.last_seen_ns - track.first_seen_ns) * 1e-9 + 1e-6  # the stamps' rounding must not decide
+        return track.lost_s <= min(self.config.lost_timeout_s, seen_s) and track.hidden_s <= self.config.occluded_timeout_s
 
     def _remember_masks(self, labels: np.ndarray, observations: Observations) -> None:
         """Keep the pixels of every mask of this frame, and where the object stood when they were taken."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.tracking.masks import MovedMasks
-from semantic_stereo_ros.types import Disparity
+from semantic_stereo_ros.tracking.masks import MIN_DEPTH_M, MovedMasks
+from semantic_stereo_ros.types import Disparity, StereoRig
 
 NEARER_SIGMAS = 3.0
 MAX_SPREAD = 0.1
@@ -13,6 +13,9 @@ MAX_SPREAD = 0.1
 
 MIN_KNOWN_SHARE = 0.2
 MIN_HIDDEN_SHARE = 0.6
+
+VIEW_MARGIN = 0.1
+"""Share of the image's size; what is predicted farther outside is not waited for."""
 
 
 def hidden(
@@ -37,3 +40,14 @@ def hidden(
     covered = np.bincount(owner[nearer], minlength=count)
     in_image = in_view > 0.3 * np.maximum(moved.total, 1)
     return in_image & (known > MIN_KNOWN_SHARE * in_view) & (covered > MIN_HIDDEN_SHARE * known)
+
+
+def out_of_view(positions_m: np.ndarray, rig: StereoRig) -> np.ndarray:
+    """(n,) bool: the (n, 3) predicted middle, camera frame, is behind the camera or outside the image by more than VIEW_MARGIN of its size.
+
+    An object without a known position (NaN) is not out of view."""
+    depths_m = positions_m[:, 2]
+    rays = positions_m[:, :2] / np.maximum(depths_m, MIN_DEPTH_M)[:, None]
+    share = (rays * (rig.fx, rig.fy) + (rig.cx, rig.cy)) / rig.size_wh
+    beside = ((share < -VIEW_MARGIN) | (share > 1.0 + VIEW_MARGIN)).any(axis=1)
+    return (depths_m <= MIN_DEPTH_M) | beside

@@ -138,7 +138,7 @@ def test_object_behind_another_is_occluded_and_comes_back(with_pose):
 def test_lost_object_grows_uncertain_and_is_dropped():
     tracker = Tracker(Config(lost_timeout_s=0.55))
     near, far = Board((-0.7, 0, 3)), Board((0.7, 0, 4))
-    for step in range(5):
+    for step in range(-3, 5):
         objects = tracker(*look([near, far], step))
     far = dataclasses.replace(far, masked=False, position_m=(0.7, 0, 19.0))
     sigmas = []
@@ -151,6 +151,22 @@ def test_lost_object_grows_uncertain_and_is_dropped():
     far = dataclasses.replace(far, masked=True, position_m=(0.7, 0, 4.0))
     tracker(*look([near, far], 11))
     assert [o.object_id for o in tracker(*look([near, far], 12))] == [1, 3], "an id is never used again"
+
+
+def test_object_seen_briefly_is_not_waited_for_longer_than_it_was_seen():
+    tracker, ids = Tracker(), []
+    near, brief = Board((-0.7, 0, 3)), Board((0.7, 0, 4))
+    for step in range(8):
+        boards = [near, brief] if step in (1, 2) else [near]
+        ids.append([o.object_id for o in tracker(*look(boards, step))])
+    assert ids == [[1], [1], [1, 2], [1, 2], [1], [1], [1], [1]]
+
+
+def test_predictions_behind_or_beside_the_view_are_gone():
+    from semantic_stereo_ros.tracking.visibility import out_of_view
+
+    places = np.array([(0, 0, 3), (0, 0, -1), (1.5, 0, 3), (2.5, 0, 3), (0, -4, 3), (np.nan, np.nan, np.nan)], float)
+    assert out_of_view(places, RIG).tolist() == [False, True, False, True, True, False]
 
 
 def test_unmeasured_object_keeps_its_id():
