@@ -55,9 +55,10 @@ def test_cmake_installs_the_executables_of_setup_cfg(tmp_path):
     text = (ROOT / "CMakeLists.txt").read_text()
     block = re.search(r"^file\(STRINGS setup\.cfg.*?^endforeach\(\)$", text, re.DOTALL | re.MULTILINE)
     assert block is not None and "install(PROGRAMS" in block.group() and "lib/${PROJECT_NAME}" in block.group()
+    python = Path(sys.executable).as_posix()
     shutil.copy(ROOT / "setup.cfg", tmp_path)
     shutil.copytree(ROOT / "cmake", tmp_path / "cmake")
-    head = f'cmake_minimum_required(VERSION 3.16)\nproject(semantic_stereo_ros NONE)\nset(Python3_EXECUTABLE "{sys.executable}")\n'
+    head = f'cmake_minimum_required(VERSION 3.20)\nproject(semantic_stereo_ros NONE)\nset(Python3_EXECUTABLE "{python}")\n'
     (tmp_path / "CMakeLists.txt").write_text(head + block.group())
     own = Path(sys.prefix) / "bin/cmake"
     cmake = str(own) if own.exists() else "cmake"
@@ -67,7 +68,7 @@ def test_cmake_installs_the_executables_of_setup_cfg(tmp_path):
     assert set(installed) == set(console_scripts())
     for name, target in console_scripts().items():
         module, function = target.split(":")
-        assert installed[name].startswith(f"#!{sys.executable}\n")
+        assert installed[name].startswith(f"#!{python}\n")
         assert f"from {module} import {function}\n" in installed[name]
 
 
