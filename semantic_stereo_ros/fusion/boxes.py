@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.fusion.label_statistics import histogram
+from semantic_stereo_ros.fusion.label_statistics import segment_quantiles, segment_sums
 from semantic_stereo_ros.types import GroundPlane, OrientedBox
 
 EXTENT_FRACTIONS = (0.01, 0.99)
-BINS = 512
 
 
-def fit(points: np.ndarray, label: np.ndarray, usable: np.ndarray, ground: GroundPlane | None) -> dict[int, OrientedBox]:
-    """Boxes by label. points (N, 3) m, camera frame, with their (N,) labels; usable (n + 1,) bool says which labels to fit."""
-    rows = usable.size
-    count = np.maximum(np.bincount(label, minlength=rows), 1)
+def fit(points: np.ndarray, bounds: np.ndarray, usable: np.ndarray, ground: GroundPlane | None) -> dict[int, OrientedBox]:
+    """Boxes by label. points (3, N) m, camera frame, those of label l in bounds[l]:bounds[l + 1]; usable (n + 1,) says which to fit."""
+    each = np.diff(bounds)
+    count = np.maximum(each, 1)
     up = None if ground is None else np.asarray(ground.normal, np.float64)
-    mean = np.stack([np.bincount(label, points[:, k], rows) / count for k in range(3)], axis=1)
-    centred = points - mean.astype(np.float32)[label]
-    axes = _axes(centred, label, count, up)
-    local = np.einsum("nk,nkj->nj", centred, axes.astype(np.float32)[label])
-    ends = np.zeros((rows, 3, 2))
-    for k in range(3):
-        # one range for all: scale each object by its own spread first
-        spread = np.sqrt(np.bincount(label, local[:, k] ** 2, rows) / count) + 1e-6
-        table = histogram(label, local[:, k] / spread.astype(np.float32)[label], rows, BINS, (-8.0, 8.0))
-        ends[:, k] = table.quantiles(EXTENT_FRACTIONS) * spread[:, None]
+    mean = (segment_sums(points, bounds) / count).T
+    centred = points - np.repeat(mean.T.astype(np.float32), each, axis=1)
+    axes = _axes(centred, bounds, count, up)
+    local = np.einsum("kn,kjn->jn", centred, np.repeat(axes.astype(np.float32).transpose(1, 2, 0), each, axis=2))
+    # the objects' sizes differ: one range for all wants each scaled by its own spread
+    spread = np.sqrt(segment_sums(local * local, bounds) / count) + 1e-6
+    local /= np.repeat(spread.astype(np.float32), each, axis=1)
+    ends = np.stack([segment_quantiles(local[k], bounds, EXTENT_FRACTIONS).T * spread[k][:, None] for k in range(3)], axis=1)
     centre = mean + np.einsum("nij,nj->ni", axes, ends.mean(axis=2))
     size = ends[:, :, 1] - ends[:, :, 0]
     quaternion = _quaternions(axes)
     return {int(i): OrientedBox(centre[i], size[i], quaternion[i]) for i in np.flatnonzero(usable)}
 
 
-def _axes(centred: np.ndarray, label: np.ndarray, count: np.ndarray, up: np.ndarray | None) -> np.ndarray:
+def _axes(centred: np.ndarray, bounds: np.ndarray, count: np.ndarray, up: np.ndarray | None) -> np.ndarray:
     """(rows, 3, 3) right-handed, columns are the box's axes in the camera frame; with `up` the third one is it."""
     rows = count.size
     flat = centred
     if up is not None:
-        flat = centred - (centred @ up.astype(np.float32))[:, None] * up.astype(np.float32)
+        upward = up.astype(np.float32)[:, None]
+        flat = centred - (centred * upward).sum(axis=0) * upward
     covariance = np.empty((rows, 3, 3))
     for i in range(3):
         for j in range(i, 3):
-            covariance[:, i, j] = covariance[:, j, i] = np.bincount(label, flat[:, i] * flat[:, j], rows) / count
+            covariance[:, i, j] = covariance[:, j, i] = segment_sums(flat[i] * flat[j], bounds) / count
     _, vectors = np.linalg.eigh(covariance)  # ascending
     first = vectors[:, :, 2]
     third = np.broadcast_to(up, (rows, 3)) if up is not None else vectors[:, :, 0]

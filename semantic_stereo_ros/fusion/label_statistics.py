@@ -1,13 +1,14 @@
-"""Statistics of every label of a label map at once: the cost follows the labelled pixels, not the number of objects."""
+"""Statistics of every label of a label map at once: the cost follows the labelled pixels, not the number of objects.
+
+Pixels are kept sorted by label, so that the pixels of label l are the slice bounds[l]:bounds[l + 1] of every array: sums are reduceat,
+values per label are np.repeat, and quantiles are read from one sort.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-
-MAX_HISTOGRAM_CELLS = 1 << 16
-MIN_BINS, MAX_BINS = 256, 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,11 @@ def label_runs(labels: np.ndarray, count: int) -> LabelRuns:
     start = np.flatnonzero(change)
     length = np.diff(start, append=flat.size)
     label = flat.take(start)
-    order = np.argsort(label, kind="stable")
-    order = order[np.searchsorted(label, 0, side="right", sorter=order) : np.searchsorted(label, count, side="right", sorter=order)]
-    start, length, label = start[order], length[order], label[order].astype(np.intp)
-    row, column = np.divmod(start, width)
+    order = np.flatnonzero((label > 0) & (label <= count))
+    order = order.take(np.argsort(label.take(order), kind="stable"))
+    start, length, label = start.take(order), length.take(order), label.take(order).astype(np.intp)
+    row = start // width
+    column = start - row * width
     pixels = np.zeros(count + 1, np.int64)
     box = np.zeros((count + 1, 4), np.int64)
     if order.size:
@@ -55,110 +57,83 @@ def label_runs(labels: np.ndarray, count: int) -> LabelRuns:
 
 @dataclass(frozen=True, eq=False)
 class LabelPixels:
-    """(N,) flat index, label and interior flag of the pixels of label runs, sorted by label."""
+    """(N,) flat index, row and interior flag of pixels sorted by label; those of label l are bounds[l]:bounds[l + 1]."""
 
     index: np.ndarray
-    label: np.ndarray
+    row: np.ndarray
     interior: np.ndarray
+    bounds: np.ndarray
 
 
-def run_pixels(labels: np.ndarray, runs: LabelRuns, chosen: np.ndarray, step: np.ndarray | int, radius_px: int) -> LabelPixels:
-    """Every step-th pixel of the chosen (M,) bool runs; step: one for all, or one per label 0..n.
+def run_pixels(labels: np.ndarray, runs: LabelRuns, step: np.ndarray, radius_px: int) -> LabelPixels:
+    """Every step[l, 0]-th row and step[l, 1]-th pixel of each run of label l; step: (n + 1, 2) integers.
 
-    interior: radius_px to the left, right, above and below the label is still the same; the image border is no edge.
+    interior: radius_px to the left, right and towards the four corners the label is still the same; the image border is no edge.
     """
-    width = labels.shape[1]
-    start, length, label = runs.start[chosen], runs.length[chosen], runs.label[chosen]
-    column = start - runs.row[chosen] * width
-    left = np.where(column > 0, np.minimum(radius_px, length), 0)
-    right = np.where(column + length < width, np.minimum(radius_px, length - left), 0)
-    stride = step if isinstance(step, int) else step.take(label)
+    height, width = labels.shape
+    chosen = np.flatnonzero(runs.row % step[:, 0].take(runs.label) == 0)
+    start, length, label, row = (x.take(chosen) for x in (runs.start, runs.length, runs.label, runs.row))
+    column = start - row * width
+    left = np.minimum(radius_px, length) * (column > 0)
+    right = np.minimum(radius_px, length - left) * (column + length < width)
+    stride = step[:, 1].take(label)
     # each run as its left rim, middle and right rim, in samples
-    left_end, middle_end, end = ((x + stride - 1) // stride for x in (left, length - right, length))
-    part = np.stack([left_end, middle_end - left_end, end - middle_end], axis=1).reshape(-1)
-    before = np.cumsum(end) - end
-    label_of = np.repeat(label, end)
-    index = np.arange(label_of.size)
-    if isinstance(step, int):
-        index *= step
-    else:
-        index *= np.repeat(stride, end)
+    last = stride - 1
+    left_end, middle_end, end = (left + last) // stride, (length - right + last) // stride, (length + last) // stride
+    part = np.stack([left_end, middle_end - left_end, end - middle_end], axis=1)
+    samples = np.cumsum(end)
+    before = samples - end
+    total = int(samples[-1]) if len(samples) else 0
+    uniform = int(stride[0]) if len(stride) and stride.min() == stride.max() else None
+    index = np.arange(total)
+    index *= uniform if uniform is not None else np.repeat(stride, end)
     index += np.repeat(start - stride * before, end)
-    inside = np.repeat(np.tile([False, True, False], len(start)), part)
-    if radius_px:
-        flat, reach = labels.reshape(-1), radius_px * width
-        # the corners tell silhouettes at any angle; at the image border the pixel stands for its missing neighbour
-        for offset in (-reach - radius_px, -reach + radius_px, reach - radius_px, reach + radius_px):
-            probe = index + offset
-            np.copyto(probe, index, where=(probe < 0) if offset < 0 else (probe >= flat.size))
-            inside &= flat.take(probe) == label_of
-    return LabelPixels(index, label_of, inside)
+    inside = np.repeat(np.tile([False, True, False], len(start)), part.reshape(-1))
+    if radius_px and total:
+        flat = labels.reshape(-1)
+        label_of = np.repeat(label.astype(labels.dtype), end)
+        # the corners tell silhouettes at any angle; beyond the image's first and last rows the pixel stands for its missing neighbour
+        for sign in (-1, 1):
+            beyond = (row < radius_px) if sign < 0 else (row >= height - radius_px)
+            reach = sign * radius_px * width
+            for side in (-radius_px, radius_px):
+                probe = index + np.repeat(np.where(beyond, 0, reach + side), end) if beyond.any() else index + (reach + side)
+                inside &= flat.take(probe, mode="clip") == label_of
+    bounds = np.concatenate([[0], samples]).take(np.searchsorted(label, np.arange(len(runs.pixels) + 1)))
+    return LabelPixels(index, np.repeat(row, end), inside, bounds)
 
 
-def bins_for(rows: int) -> int:
-    """Histogram bins per row, so that all rows stay in cache."""
-    return int(np.clip(MAX_HISTOGRAM_CELLS // max(rows, 1), MIN_BINS, MAX_BINS))
+def segment_sums(value: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """(..., rows) float64 sums of the slices of (..., N) values, 0 where empty."""
+    empty = bounds[1:] <= bounds[:-1]
+    if not value.shape[-1]:
+        return np.zeros((*value.shape[:-1], empty.size))
+    sums = np.add.reduceat(value, np.minimum(bounds[:-1], value.shape[-1] - 1), axis=-1).astype(np.float64)
+    sums[..., empty] = 0.0
+    return sums
 
 
-@dataclass(frozen=True, eq=False)
-class RowHistogram:
-    """A histogram per row over one range. counts: (rows, bins) int64; bin b covers low + [b, b + 1) * width.
+def segment_quantiles(value: np.ndarray, bounds: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    """(len(fractions), rows) float64 quantiles of the slices of (N,) finite float32 values; NaN where empty.
 
-    nan: (rows,) values left out; total: (rows,) values, with them.
+    One sort of 31-bit keys, the row above the value: exact to (maximum - minimum) / 2^22, less with more than 500 rows.
     """
-
-    counts: np.ndarray
-    nan: np.ndarray
-    total: np.ndarray
-    low: float
-    width: float
-
-    def quantiles(self, fractions: tuple[float, ...]) -> np.ndarray:
-        """(rows, len(fractions)) float64 quantiles of each row; NaN for an empty row."""
-        return quantiles(self.counts, fractions, self.low, self.width)
-
-
-def histogram(row: np.ndarray, value: np.ndarray, rows: int, bins: int, limits: tuple[float, float] | None = None) -> RowHistogram:
-    """Count (N,) float32 values by (N,) integer row; NaN is counted apart.
-
-    limits: the range, else the values' own; outliers go to its ends.
-    """
-    clip = limits is not None
-    if limits is None:
-        limits = float(np.fmin.reduce(value, initial=np.inf)), float(np.fmax.reduce(value, initial=-np.inf))
-    low, high = limits
-    if not high >= low:
-        low, high = 0.0, 1.0
-    width = max(high - low, 1e-6 * max(abs(low), abs(high), 1e-3)) / (bins - 2)
-    # cell 0 of a row takes NaN, the others the values; the last one only the maximum itself.
-    cell = (value - np.float32(low)) * np.float32(1.0 / width)
-    cell += np.float32(1.0)
-    if clip:
-        np.clip(cell, 1.0, bins - 1, out=cell)
-    np.fmax(cell, np.float32(0.0), out=cell)
-    key = cell.astype(np.intp)
-    key += np.multiply(row, bins, dtype=np.intp)
-    counts = np.bincount(key, minlength=rows * bins)[: rows * bins].reshape(rows, bins)
-    total, nan = counts.sum(axis=1), counts[:, 0].copy()
-    counts[:, 0] = 0
-    return RowHistogram(counts, nan, total, low - width, width)
-
-
-def quantiles(counts: np.ndarray, fractions: tuple[float, ...], low: float, width: float) -> np.ndarray:
-    """(rows, len(fractions)) quantiles of a (rows, bins) histogram whose bin b covers low + [b, b + 1) * width; NaN for an empty row."""
-    rows, bins = counts.shape
-    flat = counts.reshape(-1)
-    cumulative = np.cumsum(flat)
-    end = cumulative[bins - 1 :: bins]
-    before = np.concatenate([[0], end[:-1]])
-    total = end - before
-    target = before[:, None] + total[:, None] * np.asarray(fractions, np.float64)
-    # integers on both sides: otherwise NumPy converts the whole histogram
-    cell = np.searchsorted(cumulative, np.ceil(target).astype(cumulative.dtype), side="left")
-    row_start = np.arange(rows)[:, None] * bins
-    np.clip(cell, row_start, row_start + (bins - 1), out=cell)
-    inside = flat[cell]
-    under = cumulative[cell] - inside
-    share = (target - under) / np.maximum(inside, 1)
-    value = low + (cell - row_start + share) * width
-    return np.where(total[:, None] > 0, value, np.nan)
+    rows, count = bounds.size - 1, np.diff(bounds)
+    if not value.size:
+        return np.full((len(fractions), rows), np.nan)
+    low, high = float(value.min()), float(value.max())
+    bits = min(22, 31 - rows.bit_length())
+    scale = ((1 << bits) - 1) / max(high - low, 1e-6 * max(abs(low), abs(high), 1e-3))
+    key = value - np.float32(low)
+    key *= np.float32(scale * (1.0 - 1e-6))
+    key = key.astype(np.int32)
+    key += np.repeat(np.arange(rows, dtype=np.int32) << np.int32(bits), count)
+    key.sort()
+    place = np.asarray(fractions)[:, None] * np.maximum(count - 1, 0)
+    below = place.astype(np.intp)
+    share = place - below
+    below += bounds[:-1]
+    mask = np.int32((1 << bits) - 1)
+    lower = key.take(below, mode="clip") & mask
+    upper = key.take(below + (share > 0), mode="clip") & mask
+    return np.where(count > 0, low + (lower + (upper - lower) * share) / scale, np.nan)

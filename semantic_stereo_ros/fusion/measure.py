@@ -1,7 +1,7 @@
 """Distance per instance with its uncertainty: a label map and a disparity map in, one Measurement per object out.
 
-One pass over the labelled pixels builds a histogram of disparity per label, for rim and interior apart; all medians and percentiles are
-read from histograms, so 100 objects cost little more than 20. Definitions: types.Measurement.
+All pixels are handled at once, sorted by label (label_statistics), so 100 objects cost little more than 20. Definitions:
+types.Measurement.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import RowHistogram, bins_for, histogram, label_runs, quantiles, run_pixels
-from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, near_without_noise, nearest_sigma_px
-from semantic_stereo_ros.geometry.points import ray_tables
+from semantic_stereo_ros.fusion.label_statistics import LabelPixels, label_runs, run_pixels, segment_quantiles, segment_sums
+from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, nearest_sigma_px
+from semantic_stereo_ros.fusion.smoothing import fit_planes
+from semantic_stereo_ros.geometry.points import inverse_ray_table, ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
 
-# Neighbouring pixels of a matcher err alike, so a large object is sampled.
-ROW_STRIDE, COLUMN_STRIDE = 3, 2
-THINNING = 2  # of position and sigma, on top of that
-SMALL_PIXELS = 1024  # an object of fewer pixels is measured with all of them
+SMALL_PIXELS = 1024  # from here on every second row and third column
 
+# with fewer known pixels inside the rim, or a smaller share of them, the whole mask is measured
+MIN_INTERIOR_PIXELS, MIN_INTERIOR_FRACTION = 24, 0.15
 UNSEEN_STRIDE = 8
+THINNING = 2
 RIM_MARGIN_PX = 0.3
-POSITION_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -36,36 +36,13 @@ class Config:
     erode_px: int = option(
         2, "mask rim left out of the measurement, because stereo bleeds at silhouettes", unit="px", minimum=0, maximum=15
     )
-    min_interior_pixels: int = option(24, "with fewer known pixels inside the rim the whole mask is used", unit="px", minimum=1)
-    min_interior_fraction: float = option(
-        0.15, "with a smaller share of known pixels inside the rim the whole mask is used", minimum=0.0, maximum=1.0
-    )
     min_valid_pixels: int = option(8, "with fewer known pixels an object's distance is unknown", unit="px", minimum=1)
     min_valid_fraction: float = option(
         0.1, "with a smaller share of known pixels an object's distance is unknown", minimum=0.0, maximum=1.0
     )
     nearest_percentile: float = option(5.0, "percentile of the range that counts as the nearest point", unit="%", minimum=0.1, maximum=50.0)
     boxes: bool = option(True, "fit an oriented box to every object")
-    sigma_floor_px: float = option(0.02, "error of the median disparity that all objects have", unit="px", minimum=0.0)
-    sigma_correlated: float = option(0.32, "share of the pixels' own sigma that does not average out over an object", minimum=0.0)
-    sigma_fallback: float = option(7.0, "growth of that share where the mask is too thin to leave out its rim", minimum=0.0)
-    sigma_extent: float = option(0.007, "shift of the median by wrong mask pixels, per interquartile range of the disparity", minimum=0.0)
-    sigma_unseen: float = option(0.1, "the same, more per share of unknown pixels around the object", minimum=0.0)
-    sigma_unknown: float = option(1.08, "the same, more per share of unknown pixels in the mask", minimum=0.0)
-    sigma_patch_px: float = option(1.6, "side of a patch of pixels whose errors go together", unit="px", minimum=0.0)
-    near_bias: float = option(0.85, "noise that draws the nearest point nearer, in sigmas of a pixel; taken out", minimum=0.0)
-    near_floor_px: float = option(0.01, "as sigma_floor_px, of the nearest point", unit="px", minimum=0.0)
-    near_correlated: float = option(0.07, "as sigma_correlated, of the nearest point", minimum=0.0)
-    near_fallback: float = option(4.7, "as sigma_fallback, of the nearest point", minimum=0.0)
-    near_slope: float = option(0.005, "error of the nearest point per spread of disparity around it", minimum=0.0)
-    near_tail: float = option(0.9, "error of the nearest point per length of the near tail beyond a smooth surface's", minimum=0.0)
-    near_shift: float = option(1.2, "error of the nearest point per noise taken out of it", minimum=0.0)
-    near_unseen: float = option(
-        0.3, "shift of the nearest point per interquartile range and squared share of unknown pixels around the object", minimum=0.0
-    )
-    near_unknown: float = option(0.27, "as sigma_unknown, of the nearest point", minimum=0.0)
-    near_deep: float = option(5.0, "the same, per square of the object's relative depth: a very deep mask may hold two things", minimum=0.0)
-    near_patch_px: float = option(0.9, "as sigma_patch_px, of the nearest point", unit="px", minimum=0.0)
+    sigma_scale: float = option(1.0, "factor on every reported sigma: above 1 is more cautious", minimum=0.01, maximum=100.0)
 
 
 def measure(
@@ -84,16 +61,17 @@ def measure(
     if not instances:
         return ()
     wanted = np.array([i.label for i in instances])
-    stats = _statistics(disparity, np.ascontiguousarray(labels), int(wanted[-1]), config)
+    fit_boxes = boxes and config.boxes
+    stats = _statistics(disparity, np.ascontiguousarray(labels), int(wanted[-1]), config, fit_boxes)
     fitted = None
-    if boxes and config.boxes:
-        fitted = box_fitting.fit(stats.points.T, stats.point_label, stats.usable, segmentation.ground)
+    if fit_boxes:
+        fitted = box_fitting.fit(stats.points, stats.bounds, stats.usable, segmentation.ground)
     return _measurements(stats, wanted, fitted, config)
 
 
 @dataclass(frozen=True, eq=False)
 class _Statistics:
-    """Arrays indexed by label 0..n (row 0 unused); metres, camera frame. points (3, N) with point_label are the thinned pixels."""
+    """Arrays indexed by label 0..n (row 0 unused); metres, camera frame. points (3, N) are sampled pixels, see label_statistics."""
 
     pixels: np.ndarray
     box_xyxy: np.ndarray
@@ -108,82 +86,70 @@ class _Statistics:
     nearest: np.ndarray
     nearest_sigma: np.ndarray
     points: np.ndarray
-    point_label: np.ndarray
+    bounds: np.ndarray
     spread: ObjectSpread
 
 
-def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Config) -> _Statistics:
+def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Config, all_points: bool) -> _Statistics:
     rig = disparity.rig
     runs = label_runs(labels, count)
-    small = (runs.pixels > 0) & (runs.pixels < SMALL_PIXELS)
-    chosen, step = runs.row % ROW_STRIDE == 0, COLUMN_STRIDE
-    if small.any():
-        chosen, step = chosen | small.take(runs.label), np.where(small, 1, COLUMN_STRIDE)
-    found = run_pixels(labels, runs, chosen, step, config.erode_px)
-    shifted = disparity.disparity_px.reshape(-1).take(found.index)
-    if rig.doffs_px:
-        shifted += np.float32(rig.doffs_px)
-    if np.fmin.reduce(shifted, initial=1.0) <= 0:
-        shifted = np.where(shifted > 0, shifted, np.float32(np.nan))
-
-    # depth: rows 2 l (rim) and 2 l + 1 (interior) of one histogram
-    rows = 2 * (count + 1)
-    table = histogram(found.label * 2 + found.interior, shifted, rows, bins_for(count + 1))
-    known = (table.total - table.nan).reshape(-1, 2)
-    valid = known.sum(axis=1)
-    sampled = table.total.reshape(-1, 2).sum(axis=1)
+    found = run_pixels(labels, runs, _sampling_step(runs.pixels), config.erode_px)
+    sampled = np.diff(found.bounds)
+    known = _select(disparity, found)
+    valid = np.diff(known.bounds)
     valid_fraction = valid / np.maximum(sampled, 1)
     usable = (valid >= config.min_valid_pixels) & (valid_fraction >= config.min_valid_fraction)
-    fallback = (known[:, 1] < config.min_interior_pixels) | (known[:, 1] < config.min_interior_fraction * valid)
-    fallback &= valid > 0
-    rim, inside = table.counts.reshape(count + 1, 2, -1).swapaxes(0, 1)
-    inside = np.where(fallback[:, None], rim + inside, inside) if fallback.any() else inside
-    first, low, high, last = quantiles(inside, (0.1, 0.25, 0.75, 0.9), table.low, table.width).T
-    margin = RIM_MARGIN_PX + 0.3 * (high - low)
-    least, most = np.nan_to_num(first - margin, nan=np.inf), np.nan_to_num(last + margin, nan=-np.inf)
-    inside = inside + _agreeing_rim(rim, least, np.where(fallback, -np.inf, most), table)
-    median = quantiles(inside, (0.5,), table.low, table.width)[:, 0]
-
-    # everything else: from the pixels that the median stands on
-    keep = found.interior | (shifted >= least.astype(np.float32).take(found.label))
-    keep &= found.interior | (shifted <= most.astype(np.float32).take(found.label))
-    if fallback.any():
-        keep |= fallback.take(found.label)
-    keep &= shifted > 0
-    chosen = np.flatnonzero(keep)
-    pixel, label_of, shifted_of = found.index.take(chosen), found.label.take(chosen), shifted.take(chosen)
-    x_over_z, y_over_z = ray_tables(rig)
-    row, column = np.divmod(pixel, rig.size_wh[0])
-    ray_x, ray_y = x_over_z.take(column), y_over_z.take(row)
-    points = np.empty((3, pixel.size), np.float32)
-    np.divide(np.float32(rig.bf), shifted_of, out=points[2])
-    np.multiply(points[2], ray_x, out=points[0])
-    np.multiply(points[2], ray_y, out=points[1])
-    inverse_range = shifted_of / np.sqrt(1.0 + ray_x * ray_x + ray_y * ray_y)
-    near_table = histogram(label_of, inverse_range, count + 1, bins_for(count + 1))
+    core, fallback = _core(known)
+    first, low, middle, high, last = segment_quantiles(known.shifted.take(core.index), core.bounds, (0.1, 0.25, 0.5, 0.75, 0.9))
+    iqr = high - low
+    # the rim of the mask counts where its disparities are the interior's: along the object it is no depth edge
+    least, most = first - RIM_MARGIN_PX - 0.3 * iqr, last + RIM_MARGIN_PX + 0.3 * iqr
+    agrees = known.shifted >= np.repeat(least.astype(np.float32), valid)
+    agrees &= known.shifted <= np.repeat(most.astype(np.float32), valid)
+    kept = np.flatnonzero(agrees | known.interior | np.repeat(fallback, valid))
+    kept_bounds = np.searchsorted(kept, known.bounds)
+    median = segment_quantiles(known.shifted.take(kept), kept_bounds, (0.5,))[0]
+    trusted = np.zeros(found.index.size, np.float32)
+    trusted[known.place] = agrees
+    # sigma, planes and points vary so little that a part of the pixels tells them
+    thinning = 1 if small_objects(runs.pixels) else THINNING
+    chosen = kept[::thinning]
+    bounds = (kept_bounds + thinning - 1) // thinning
+    place = known.place.take(chosen)
+    pixel, row = found.index.take(place), found.row.take(place)
+    sigma = segment_sums(disparity.sigma_px.reshape(-1).take(pixel), bounds) / np.maximum(np.diff(bounds), 1)
+    smooth, roughness = fit_planes(found, rig.size_wh[0], known.all_shifted, trusted, sigma, thinning)
+    inverse_range = smooth * inverse_ray_table(rig).take(found.index)
     q = 1.0 - config.nearest_percentile / 100.0
-    middle, near, near_low, near_high = near_table.quantiles((0.5, q, q - 0.04, min(q + 0.04, 1.0))).T
-    used = np.where(fallback, valid, known[:, 1]) * runs.pixels / np.maximum(sampled, 1)
-    some = slice(None, None, 1 if small.any() else THINNING)
-    own = np.bincount(label_of[some], disparity.sigma_px.reshape(-1).take(pixel[some]), count + 1)
-    sigma = own / np.maximum(np.bincount(label_of[some], minlength=count + 1), 1)
-
-    noisy_near, near = near, near_without_noise(near, middle, sigma, config)
-    unseen = _unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels)
-    tail = np.maximum(near - middle - 1.3 * (high - low), 0.0)
+    center, near_low, near, near_high = segment_quantiles(inverse_range, found.bounds, (0.5, q - 0.04, q, min(q + 0.04, 1.0)))
+    used = np.where(fallback, valid, np.diff(core.bounds)) * runs.pixels / np.maximum(sampled, 1)
     spread = ObjectSpread(
-        used, sigma, high - low, (high - low) / median, near_high - near_low, noisy_near - near, tail, valid_fraction, unseen, fallback
+        count=used,
+        sigma_px=sigma,
+        iqr_px=iqr,
+        relative_iqr=iqr / median,
+        roughness_px=roughness,
+        near_gap_px=near_high - near_low,
+        near_tail_px=np.maximum(near - center - iqr, 0.0),
+        rim_shift_px=np.abs(median - middle),
+        valid_fraction=valid_fraction,
+        unseen=_unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels),
+        fallback=fallback,
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median
-        depth_sigma = depth * depth / rig.bf * median_sigma_px(spread, config)
+        depth_sigma = depth * depth / rig.bf * median_sigma_px(spread) * config.sigma_scale
         nearest = rig.bf / near
-        nearest_sigma = nearest * nearest / rig.bf * nearest_sigma_px(spread, config)
-        position = _position(points[:, some], label_of[some], depth, runs.box_xyxy, rig)
+        nearest_sigma = nearest * nearest / rig.bf * nearest_sigma_px(spread) * config.sigma_scale
+        points = _points(pixel, row, known.shifted.take(chosen), rig)
+        position = _position(points, bounds, depth)
         covariance = _covariance(position, depth, depth_sigma, runs.box_xyxy, used, rig)
-        distance = np.linalg.norm(position, axis=1)
+        distance = np.sqrt((position * position).sum(axis=1))
         direction = position / distance[:, None]
-        distance_sigma = np.sqrt(np.einsum("ni,nij,nj->n", direction, covariance, direction))
+        distance_sigma = np.sqrt(((covariance @ direction[:, :, None])[:, :, 0] * direction).sum(axis=1))
+    if all_points and thinning > 1:
+        place, bounds = known.place.take(kept), kept_bounds
+        points = _points(found.index.take(place), found.row.take(place), known.shifted.take(kept), rig)
     return _Statistics(
         runs.pixels,
         runs.box_xyxy,
@@ -198,17 +164,78 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
         nearest,
         nearest_sigma,
         points,
-        label_of,
+        bounds,
         spread,
     )
 
 
-def _agreeing_rim(rim: np.ndarray, least: np.ndarray, most: np.ndarray, table: RowHistogram) -> np.ndarray:
-    """The (rows, bins) rim counts at disparities least..most, which the interior has too: along the object the rim is no depth edge."""
-    bins = np.arange(rim.shape[1], dtype=np.float32)
-    agrees = bins >= ((least - table.low) / table.width).astype(np.float32)[:, None]
-    agrees &= bins <= ((most - table.low) / table.width).astype(np.float32)[:, None]
-    return rim * agrees
+def _sampling_step(pixels: np.ndarray) -> np.ndarray:
+    """(n + 1, 2) row and column step by label: neighbouring pixels of a matcher err alike, so a large object is sampled."""
+    step = np.ones((pixels.size, 2), np.intp)
+    step[pixels >= SMALL_PIXELS] = 2, 3
+    return step
+
+
+def small_objects(pixels: np.ndarray) -> bool:
+    """Whether a label has so few pixels that all of them are needed."""
+    return bool(((pixels > 0) & (pixels < SMALL_PIXELS)).any())
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Sampled pixels with a disparity, sorted by label: place among all sampled ones, disparity + doffs in px, interior flag.
+
+    bounds: as of LabelPixels; all_shifted: of all sampled pixels, NaN or below zero where unknown.
+    """
+
+    place: np.ndarray
+    shifted: np.ndarray
+    interior: np.ndarray
+    bounds: np.ndarray
+    all_shifted: np.ndarray
+
+
+def _select(disparity: Disparity, found: LabelPixels) -> _Known:
+    shifted = disparity.disparity_px.reshape(-1).take(found.index)
+    if disparity.rig.doffs_px:
+        shifted += np.float32(disparity.rig.doffs_px)
+    place = np.flatnonzero(shifted > 0)
+    return _Known(place, shifted.take(place), found.interior.take(place), np.searchsorted(place, found.bounds), shifted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Core:
+    index: np.ndarray
+    bounds: np.ndarray
+
+
+def _core(known: _Known) -> tuple[_Core, np.ndarray]:
+    """The interior pixels as places in `known`, all pixels of a mask that has hardly any; and (n + 1,) bool which masks those are."""
+    valid = np.diff(known.bounds)
+    index = np.flatnonzero(known.interior)
+    bounds = np.searchsorted(index, known.bounds)
+    inside = np.diff(bounds)
+    fallback = ((inside < MIN_INTERIOR_PIXELS) | (inside < MIN_INTERIOR_FRACTION * valid)) & (valid > 0)
+    if fallback.any():
+        index = np.flatnonzero(known.interior | np.repeat(fallback, valid))
+        bounds = np.searchsorted(index, known.bounds)
+    return _Core(index, bounds), fallback
+
+
+def _points(pixel: np.ndarray, row: np.ndarray, shifted: np.ndarray, rig: StereoRig) -> np.ndarray:
+    """(3, N) float32 m of (N,) flat pixel indices with their rows and disparities + doffs."""
+    x_over_z, y_over_z = ray_tables(rig)
+    points = np.empty((3, pixel.size), np.float32)
+    np.divide(np.float32(rig.bf), shifted, out=points[2])
+    np.multiply(points[2], x_over_z.take(pixel - row * rig.size_wh[0]), out=points[0])
+    np.multiply(points[2], y_over_z.take(row), out=points[1])
+    return points
+
+
+def _position(points: np.ndarray, bounds: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """(n, 3): medians of X and Y beside the median depth."""
+    x, y = (segment_quantiles(points[k], bounds, (0.5,))[0] for k in range(2))
+    return np.stack([x, y, depth], axis=1)
 
 
 def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -216,28 +243,14 @@ def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.nda
     coarse = np.isnan(disparity_px[::UNSEEN_STRIDE, ::UNSEEN_STRIDE])
     coarse &= labels[::UNSEEN_STRIDE, ::UNSEEN_STRIDE] == 0
     total = cv2.integral(coarse.view(np.uint8))
-    margin = 0.25 * np.tile(box_xyxy[:, 2:] - box_xyxy[:, :2], 2) * (-1, -1, 1, 1)
-    corner = np.rint((box_xyxy + margin) / UNSEEN_STRIDE).astype(np.intp)
-    x0, y0, x1, y1 = np.clip(corner, 0, np.tile((coarse.shape[1], coarse.shape[0]), 2)).T
+    size = box_xyxy[:, 2:] - box_xyxy[:, :2]
+    low = np.rint((box_xyxy[:, :2] - 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
+    high = np.rint((box_xyxy[:, 2:] + 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
+    height, width = coarse.shape
+    x0, x1 = np.maximum(low[:, 0], 0), np.minimum(high[:, 0], width)
+    y0, y1 = np.maximum(low[:, 1], 0), np.minimum(high[:, 1], height)
     unknown = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
     return unknown * UNSEEN_STRIDE**2 / np.maximum(pixels, 1)
-
-
-def _position(points: np.ndarray, label: np.ndarray, depth: np.ndarray, box_xyxy: np.ndarray, rig: StereoRig) -> np.ndarray:
-    """(n, 3): medians of X and Y beside the median depth. X * fx / depth + cx, a column, is histogrammed over twice the image box."""
-    position = np.stack([depth, depth, depth], axis=1)
-    for axis, focal, principal in ((0, rig.fx, rig.cx), (1, rig.fy, rig.cy)):
-        size = np.maximum(box_xyxy[:, axis + 2] - box_xyxy[:, axis], 1)
-        start = box_xyxy[:, axis] - 0.5 * size - 0.5  # a pixel covers half a pixel to either side of its centre
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scale = np.nan_to_num(focal / depth / (2.0 * size)).astype(np.float32)
-        offset = ((principal - start) / (2.0 * size)).astype(np.float32)
-        share = points[axis] * scale.take(label)
-        share += offset.take(label)
-        table = histogram(label, share, len(depth), POSITION_BINS, (0.0, 1.0))
-        pixel = start + 2.0 * size * table.quantiles((0.5,))[:, 0]
-        position[:, axis] *= (pixel - principal) / focal
-    return position
 
 
 def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) -> np.ndarray:

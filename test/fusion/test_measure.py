@@ -59,7 +59,7 @@ def test_an_exact_slanted_plane_has_its_nearest_point_at_the_near_edge():
     labels = np.zeros((100, 200), np.uint16)
     labels[20:80, 30:170] = 1
     full, segmentation = make(disparity, labels)
-    (m,) = measure(full, segmentation, Config(near_bias=0.0), boxes=False)
+    (m,) = measure(full, segmentation, Config(), boxes=False)
     rig = full.rig
     v, u = np.mgrid[20:80, 30:170]
     z = rig.bf / disparity[20:80, 30:170]
