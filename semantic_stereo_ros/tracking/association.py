@@ -14,6 +14,9 @@ from semantic_stereo_ros.tracking.filter import squared_distances
 FAR_GATES = 3.0
 """A track whose mask is clearly covered again may lie this many gates off: segmentation moved the edge, not the object."""
 
+UNSEEN_COST = 0.25
+"""An object without a mask in the last frame has a wide prediction that explains much: on equal terms the seen one wins."""
+
 FORBIDDEN = 1e3
 
 
@@ -52,14 +55,12 @@ def overlap_scores(shared_px: np.ndarray, expected_px: np.ndarray, instance_px: 
     return np.maximum(shared / np.maximum(union, 1.0), 0.5 * covered)
 
 
-def assign(
-    candidates: Candidates, gate: float, min_overlap: float, max_size_ratio: float, may_shrink: bool = False
-) -> list[tuple[int, int]]:
+def assign(candidates: Candidates, gates: np.ndarray, seen: np.ndarray, min_overlap: float, max_size_ratio: float) -> list[tuple[int, int]]:
     """Pairs (track, instance) of least total cost among the plausible ones.
 
-    Plausible: within `gate` (a chi-square quantile) and of comparable size; or covered by half and within FAR_GATES gates; or, without
-    a measured position on either side, covered by `min_overlap`. may_shrink: a smaller instance is no evidence against a track that
-    comes out from behind something.
+    Plausible: within the track's gate (a chi-square quantile) and of comparable size; or covered by half and within FAR_GATES gates; or,
+    without a measured position on either side, covered by `min_overlap`. gates: (n,). seen: (n,) bool, the track had a mask in the last
+    frame; the others compete at UNSEEN_COST, and a smaller instance is no evidence against what comes out from behind something.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -69,13 +70,15 @@ def assign(
     distance2 = np.where(measured, candidates.distance2, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         size_off = np.log(candidates.size_ratio) / np.log(max_size_ratio)
-    size_off = np.maximum(size_off, 0.0) if may_shrink else np.abs(size_off)
+    size_off = np.where(seen[:, None], np.abs(size_off), np.maximum(size_off, 0.0))
     size_off = np.where(np.isfinite(size_off), size_off, 1.0)
     covered = candidates.overlap >= 0.5
+    gate = gates[:, None]
     near = (distance2 <= gate) & ((size_off <= 1.0) | (candidates.overlap >= min_overlap))
     plausible = np.where(measured, near | (covered & (distance2 <= FAR_GATES * gate)), candidates.overlap >= min_overlap)
     cost = np.where(measured, np.minimum(distance2 / gate, 2.0), 0.5)
     cost = cost + 2.0 * (1.0 - candidates.overlap) + 0.5 * np.minimum(size_off, 2.0) + 0.3 * ~candidates.same_class
+    cost = cost + UNSEEN_COST * ~seen[:, None]
     cost = np.where(plausible, cost, FORBIDDEN)
     rows, columns = linear_sum_assignment(cost)
     return [(int(r), int(c)) for r, c in zip(rows, columns) if plausible[r, c]]

@@ -56,7 +56,7 @@ class Config:
     confirm_hits: int = option(
         2, "frames in which a new object must be seen before it gets an id; the first frame's, and keyed ones, get it at once", minimum=1
     )
-    occluded_timeout_s: float = option(3.0, "a hidden object is kept for so long", unit="s", minimum=0.0, maximum=3600.0)
+    occluded_timeout_s: float = option(6.0, "a hidden object is kept for so long", unit="s", minimum=0.0, maximum=3600.0)
     lost_timeout_s: float = option(
         1.0, "an object that is not found is kept for so long, but no longer than it was seen", unit="s", minimum=0.0, maximum=3600.0
     )
@@ -177,7 +177,7 @@ class Tracker:
     # --- association ----------------------------------------------------------------------------------------------------
 
     def _associate(self, observations: Observations, labels: np.ndarray, dt_s: float) -> list[tuple[int, int]]:
-        """Pairs (track, observation): keys first, then what was seen last, what was hidden or lost, what is still tentative."""
+        """Pairs (track, observation): keys first, then the confirmed objects, then what is still tentative."""
         if not self._tracks or not len(observations):
             return []
         positions, covariances = self._camera_positions()
@@ -233,17 +233,18 @@ class Tracker:
 
     def _solve(self, candidates: Candidates, observations: Observations) -> list[tuple[int, int]]:
         pairs = self._keyed_pairs(candidates, observations)
-        seen = [i for i, t in enumerate(self._tracks) if t.object_id is not None and t.seen]
-        unseen = [i for i, t in enumerate(self._tracks) if t.object_id is not None and not t.seen]
+        seen = np.array([t.seen for t in self._tracks])
+        gates = np.where(seen, 1.0, UNSEEN_GATE_SHARE) * self._gate
+        confirmed = [i for i, t in enumerate(self._tracks) if t.object_id is not None]
         tentative = [i for i, t in enumerate(self._tracks) if t.object_id is None]
-        for group, gate in ((seen, self._gate), (unseen, UNSEEN_GATE_SHARE * self._gate), (tentative, self._gate)):
+        for group in (confirmed, tentative):
             taken_i, taken_j = {i for i, _ in pairs}, {j for _, j in pairs}
             rows = [i for i in group if i not in taken_i]
             columns = [j for j in range(len(observations)) if j not in taken_j]
             if rows and columns:
                 grid = np.ix_(rows, columns)
                 part = Candidates(*(array[grid] for array in vars(candidates).values()))
-                found = assign(part, gate, self.config.min_overlap, self.config.max_size_ratio, may_shrink=group is unseen)
+                found = assign(part, gates[rows], seen[rows], self.config.min_overlap, self.config.max_size_ratio)
                 pairs += [(rows[i], columns[j]) for i, j in found]
         return pairs
 
