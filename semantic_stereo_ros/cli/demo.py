@@ -122,9 +122,13 @@ def _score(sequence: SyntheticSequence, answers: Mapping[int, list[Estimate]]) -
 
 def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
     """Distances of the last frame in which the object was measured; error statistics over all scored frames."""
-    table = Table(title="Distances in m: last measured frame | over the sequence", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="Distances in m of the last measured frame; over the sequence: median |error|, share within sigma, id switches",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("object")
-    for column in ("true", "measured", "sigma", "error", "med |err|", "in 1 sigma", "seen", "id switches"):
+    for column in ("true", "measured", "sigma", "error", "median", "in sigma", "seen", "switches"):
         table.add_column(column, justify="right")
     for item in sorted(scores.values(), key=lambda s: s.true_m[-1] if s.true_m else float("inf")):
         if not item.frames_measured:
