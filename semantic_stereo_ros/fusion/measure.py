@@ -20,12 +20,12 @@ from semantic_stereo_ros.geometry.points import inverse_ray_table, ray_tables
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
 
-SMALL_PIXELS = 1024  # from here on every second row and third column
+SMALL_PIXELS, LARGE_PIXELS = 1024, 4096  # from here on every second row and third column; every fourth row and third column
 
 # with fewer known pixels inside the rim, or a smaller share of them, the whole mask is measured
 MIN_INTERIOR_PIXELS, MIN_INTERIOR_FRACTION = 24, 0.15
 UNSEEN_STRIDE = 8
-THINNING = 2
+THINNING = 3
 RIM_MARGIN_PX = 0.3
 
 
@@ -173,6 +173,7 @@ def _sampling_step(pixels: np.ndarray) -> np.ndarray:
     """(n + 1, 2) row and column step by label: neighbouring pixels of a matcher err alike, so a large object is sampled."""
     step = np.ones((pixels.size, 2), np.intp)
     step[pixels >= SMALL_PIXELS] = 2, 3
+    step[pixels >= LARGE_PIXELS] = 4, 3
     return step
 
 

@@ -14,8 +14,10 @@ def test_more_than_half_of_the_errors_lie_within_one_sigma():
 
 @pytest.mark.long
 def test_sigma_covers_in_every_range_bin_and_beats_a_constant_relative_one():
+    """Per bin the bar of 55 to 80 % is widened by two standard deviations of so few objects."""
     for row in run(range(3000, 3045)):
         if row["bin"] == "all":
             assert row["count"] >= 200
             assert row["nll"] < row["relative_nll"], row
-        assert 0.55 <= row["within_1"] <= 0.80, row
+        chance = 2.0 * (0.68 * 0.32 / row["count"]) ** 0.5 if row["bin"] != "all" else 0.0
+        assert 0.55 - chance <= row["within_1"] <= 0.80 + chance, row
