@@ -52,9 +52,10 @@ def test_things_at_the_street_keep_their_ids_and_stand_still(real_data, with_pos
         if number == 25:
             break
         pose = frame.pose_world_camera
+        assert pose is not None
         scene = pipeline(frame if with_poses else dataclasses.replace(frame, pose_world_camera=None))
         for item in scene.objects:
-            if item.state is ObjectState.VISIBLE:
+            if item.state is ObjectState.VISIBLE and item.measurement is not None:
                 point = transform(pose, item.measurement.position_m[None])[0]
                 paths.setdefault(item.object_id, []).append((*point, item.distance_m))
     long = [np.array(path) for path in paths.values() if len(path) >= 10]
