@@ -123,7 +123,7 @@ def _score(sequence: SyntheticSequence, answers: Mapping[int, list[Estimate]]) -
 def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
     """Distances of the last frame in which the object was measured; error statistics over all scored frames."""
     table = Table(
-        title="Distances in m of the last measured frame; over the sequence: median |error|, share within sigma, id switches",
+        title="Distances in m (last measured frame); median |error| and share within sigma over all",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
