@@ -123,13 +123,13 @@ def _score(sequence: SyntheticSequence, answers: Mapping[int, list[Estimate]]) -
 def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
     """Distances of the last frame in which the object was measured; error statistics over all scored frames."""
     table = Table(
-        title="Distances in m (last measured frame); median |error| and share within sigma over all",
+        title="Distances in m (last frame); median |error|, share in 1 sigma (all frames)",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     table.add_column("object")
-    for column in ("true", "measured", "sigma", "error", "median", "in sigma", "seen", "switches"):
-        table.add_column(column, justify="right")
+    for column in ("true", "measured", "sigma", "error", "median", "in 1 s", "seen", "switches"):
+        table.add_column(column, justify="right", min_width=len(column), no_wrap=True)
     for item in sorted(scores.values(), key=lambda s: s.true_m[-1] if s.true_m else float("inf")):
         if not item.frames_measured:
             table.add_row(item.name, *["-"] * 6, f"0/{item.frames_visible}", "-")
