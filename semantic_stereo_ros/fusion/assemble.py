@@ -35,29 +35,36 @@ def labeled_cloud(
     if segmentation.labels.shape != disparity.disparity_px.shape:
         raise ImageError(f"the label map is {segmentation.labels.shape} but the disparity {disparity.disparity_px.shape} (rows, columns)")
     xyz = depth_to_points(_depth(disparity, z_far_m), disparity.rig, stride)
-    count = int(labels.max(initial=0))
-    class_of, id_of = np.zeros(count + 1, np.uint8), np.zeros(count + 1, np.uint32)
-    for instance in segmentation.object_instances:
-        if instance.label <= count:
-            class_of[instance.label] = instance.class_id
+    id_of = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
     for item in objects:
-        if item.label is not None and 0 < item.label <= count:
+        if item.label is not None and 0 < item.label < id_of.size:
             id_of[item.label] = item.object_id
-            class_of[item.label] = item.class_id
-    class_id = class_of[labels]
-    if segmentation.ground is not None:
-        on_ground = np.abs(height_above(disparity, segmentation.ground, stride)) <= _ground_tolerance_m(
-            disparity, segmentation.ground, stride
-        )
-        class_id[(labels == 0) & on_ground] = CLASS_GROUND
     return LabeledCloud(
         xyz=xyz,
         rgb=np.ascontiguousarray(frame.as_rgb8()[::stride, ::stride]),
-        class_id=class_id,
+        class_id=class_image(disparity, segmentation, objects, stride=stride),
         instance=id_of[labels],
         confidence=np.ascontiguousarray(disparity.confidence[::stride, ::stride]),
         stride=stride,
     )
+
+
+def class_image(disparity: Disparity, segmentation: Segmentation, objects: Sequence[SceneObject] = (), *, stride: int = 1) -> np.ndarray:
+    """(ceil(H / stride), ceil(W / stride)) uint8 class ids of config/labels.yaml for every stride-th pixel.
+
+    0 background, 1 ground (near segmentation.ground, no instance), else the class of the tracked object, or of the instance without one.
+    """
+    labels = segmentation.labels[::stride, ::stride]
+    class_of = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
+    for item in (*segmentation.object_instances, *objects):
+        if item.label is not None and 0 < item.label < class_of.size:
+            class_of[item.label] = item.class_id
+    classes = class_of[labels]
+    if segmentation.ground is not None:
+        height = height_above(disparity, segmentation.ground, stride)
+        on_ground = np.abs(height) <= _ground_tolerance_m(disparity, segmentation.ground, stride)
+        classes[(labels == 0) & on_ground] = CLASS_GROUND
+    return classes
 
 
 def obstacle_points(

@@ -80,7 +80,7 @@ NEAREST = (
     0.0091,  # extent of the object: wrong mask pixels shift its median
     0.081,  # more where disparity is missing inside the mask
     0.02,  # more where it is missing around the mask
-    0.72,  # more for masks that are very deep: they may hold two things
+    0.72,  # more for masks that are very deep: they may hold two things (1.2 by the fit, lowered by hand)
     0.017,  # what a plane leaves over
     0.026,  # spread around the near percentile
     0.3,  # a near tail beyond a smooth surface's

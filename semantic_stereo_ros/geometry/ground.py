@@ -72,11 +72,6 @@ def height_above(disparity: Disparity, ground: GroundPlane, stride: int = 1) -> 
         return np.where(d > 0, np.float32(ground.offset_m) * (1 - on_ground / d), np.float32(np.nan))
 
 
-def height_of_points(points_m: np.ndarray, ground: GroundPlane) -> np.ndarray:
-    """(...,) height above the ground in m of (..., 3) camera-frame points."""
-    return points_m @ ground.normal.astype(points_m.dtype) + points_m.dtype.type(ground.offset_m)
-
-
 def _select(grid: planes.SampleGrid, rig: StereoRig, config: GroundConfig) -> _Samples:
     known = np.isfinite(grid.d) & np.isfinite(grid.tolerance)
     local = np.stack([grid.slope_u, grid.slope_v, grid.d - grid.slope_u * grid.u - grid.slope_v * grid.v], axis=-1)

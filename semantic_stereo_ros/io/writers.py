@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import InputFileError
+from semantic_stereo_ros.fusion.assemble import class_image
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.geometry.points import depth_to_points
 from semantic_stereo_ros.io.cloud import inlier_mask, within, write_ply
 from semantic_stereo_ros.io.objects_json import scene_record, write_objects_json
 from semantic_stereo_ros.io.overlay import draw_disparity, draw_scene, draw_segmentation
-from semantic_stereo_ros.io.paths import atomic, inside, output_directory, safe_name
+from semantic_stereo_ros.io.paths import atomic, inside, output_directory
 from semantic_stereo_ros.types import Scene, SceneObject
 
 
@@ -85,7 +86,11 @@ class ResultWriter:
         write_png(paths["disparity.png"], colored)
         write_png(paths["vis.png"], np.hstack([rgb, colored]))
         points = depth_to_points(depth, rig)
-        label, instance, confidence = class_image(scene), instance_image(scene), scene.disparity.confidence
+        label, instance, confidence = (
+            class_image(scene.disparity, scene.segmentation, scene.objects),
+            instance_image(scene),
+            scene.disparity.confidence,
+        )
         write_ply(paths["cloud.ply"], points, rgb, label, instance, confidence, self.z_far_m)
         clean = inside(self.directory, *prefix, "3d", "cloud_clean.ply")
         keep = within(points, self.z_far_m)
@@ -111,21 +116,6 @@ class ResultWriter:
         with atomic(picture) as file:
             file.write(data.tobytes())
         return lines, picture
-
-
-def class_image(scene: Scene) -> np.ndarray:
-    """(H, W) uint8 class ids of config/labels.yaml from the segmentation's object layer; 0 background."""
-    labels = scene.segmentation.labels
-    table = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
-    for instance in scene.segmentation.object_instances:
-        if instance.label < len(table):
-            table[instance.label] = instance.class_id
-    return table[labels]
-
-
-def object_file_name(item: SceneObject) -> str:
-    """A file name for one object, safe whatever its class is called."""
-    return safe_name(f"{item.object_id:06d}_{item.class_name}", f"{item.object_id:06d}")
 
 
 def _ids(objects: tuple[SceneObject, ...]) -> dict[int, int]:

@@ -93,15 +93,6 @@ def _boxes(layer: LabelLayer) -> dict[int, tuple[int, int, int, int]]:
     return {i: (s[1].start, s[0].start, s[1].stop, s[0].stop) for i, s in enumerate(slices, start=1) if s is not None}
 
 
-def class_image(segmentation: Segmentation) -> np.ndarray:
-    """(H, W) uint8 class ids of the object layer; 0 background."""
-    table = np.zeros(int(segmentation.labels.max(initial=0)) + 1, np.uint8)
-    for item in segmentation.object_instances:
-        if item.label < len(table):
-            table[item.label] = item.class_id
-    return table[segmentation.labels]
-
-
 def marker_array(scene: Scene, header: Header) -> MarkerArray:
     """Boxes, labels and velocities; the first marker deletes those of the frame before. Predicted objects are faint."""
     markers = [Marker(header=header, action=Marker.DELETEALL)]

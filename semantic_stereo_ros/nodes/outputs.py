@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from stereo_msgs.msg import DisparityImage
 from visualization_msgs.msg import MarkerArray
 
-from semantic_stereo_ros.fusion.assemble import clearing_points, labeled_cloud, obstacle_points
+from semantic_stereo_ros.fusion.assemble import class_image, clearing_points, labeled_cloud, obstacle_points
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.io.overlay import draw_scene
 from semantic_stereo_ros.msg import InstanceMasks, ObjectDistanceArray
@@ -30,7 +30,7 @@ from semantic_stereo_ros.nodes.conversions import (
     xyz_to_cloud,
 )
 from semantic_stereo_ros.nodes.node_options import OutputConfig
-from semantic_stereo_ros.nodes.object_messages import class_image, marker_array, masks_message, objects_message
+from semantic_stereo_ros.nodes.object_messages import marker_array, masks_message, objects_message
 from semantic_stereo_ros.types import LabeledCloud, Scene
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -52,6 +52,11 @@ class View:
     def cloud(self) -> LabeledCloud:
         scene, stride = self.scene, self.config.stride
         return labeled_cloud(scene.frame, scene.disparity, scene.segmentation, scene.objects, stride=stride, z_far_m=self.z_far_m)
+
+    @property
+    def class_image(self) -> np.ndarray:
+        """The classes of `points`, for the same pixels, whether or not anybody asked for the cloud."""
+        return class_image(self.scene.disparity, self.scene.segmentation, self.scene.objects, stride=self.config.stride)
 
     @property
     def z_far_m(self) -> float | None:
@@ -93,7 +98,7 @@ OUTPUTS = (
     Output("obstacles", PointCloud2, _obstacles),
     Output("clearing", PointCloud2, _clearing),
     Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header)),
-    Output("mask/class", Image, lambda v: array_to_image(v.strided(class_image(v.scene.segmentation)), v.header)),
+    Output("mask/class", Image, lambda v: array_to_image(v.class_image, v.header)),
     Output("disparity", DisparityImage, lambda v: disparity_to_message(v.scene.disparity, v.header)),
     Output("disparity_sigma", Image, lambda v: array_to_image(v.scene.disparity.sigma_px, v.header)),
     Output("confidence", Image, lambda v: array_to_image(v.strided(v.scene.disparity.confidence), v.header)),

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from semantic_stereo_ros.nodes import conversions, outputs
 from semantic_stereo_ros.nodes.conversions import make_header
 from semantic_stereo_ros.nodes.node_options import OutputConfig
-from semantic_stereo_ros.nodes.object_messages import class_image, marker_array, masks_message, objects_message
+from semantic_stereo_ros.nodes.object_messages import marker_array, masks_message, objects_message
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import Disparity, LabelLayer, ObjectState, SceneStatus, Segmentation
@@ -128,10 +128,17 @@ def test_masks_and_class_image(scene):
     message = masks_message(scene.segmentation, HEADER)
     assert [layer.level for layer in message.layers] == [layer.level for layer in scene.segmentation.layers]
     assert len(message.instances) == len(scene.segmentation.instances)
-    classes = class_image(scene.segmentation)
+
+
+def test_the_class_image_tells_what_the_cloud_tells_ground_included(scene):
+    """nvblox and Nav2 read mask/class beside points: pixel for pixel the same classes."""
+    for stride in (1, 2):
+        view = outputs.View(scene, HEADER, OutputConfig(stride=stride))
+        np.testing.assert_array_equal(view.class_image, view.cloud.class_id)
+    classes, labels = outputs.View(scene, HEADER, OutputConfig()).class_image, scene.segmentation.labels
     for instance in scene.segmentation.object_instances:
-        assert set(np.unique(classes[scene.segmentation.labels == instance.label])) == {instance.class_id}
-    assert not classes[scene.segmentation.labels == 0].any()
+        assert set(np.unique(classes[labels == instance.label])) == {instance.class_id}
+    assert set(np.unique(classes[labels == 0])) <= {0, 1}
 
 
 def test_markers_begin_by_deleting_the_old_ones(scene):
