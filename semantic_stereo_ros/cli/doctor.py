@@ -8,8 +8,8 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,8 +25,12 @@ CV2_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python"
 MIN_SHM_MB = 140
 
 
-def doctor() -> None:
+def doctor(
+    clean: bool = typer.Option(False, "--clean", help="Remove shared-memory segments of yours that killed ROS processes left behind."),
+) -> None:
     """Check this machine: libraries, optional extras, GPUs, ROS and shared memory. Exit status 1 if something needed is missing."""
+    if clean:
+        _remove_stale_segments()
     table = Table(title=f"semantic-stereo doctor: Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for column in ("what", "state", "remedy"):
         table.add_column(column, overflow="fold")
@@ -141,11 +145,27 @@ def _ros() -> list[Row]:
     return rows
 
 
+def _remove_stale_segments() -> None:
+    from semantic_stereo_ros.nodes import shared_memory
+
+    freed_mb = sum(map(shared_memory.size_bytes, shared_memory.stale_files())) / 2**20
+    removed = shared_memory.remove_stale()
+    Console().print(f"{len(removed)} stale Fast DDS files removed, {freed_mb:.0f} MB freed", *map(str, removed), sep="\n", soft_wrap=True)
+
+
 def _shared_memory() -> list[Row]:
-    shm = Path("/dev/shm")
+    from semantic_stereo_ros.nodes import shared_memory
+
+    shm = shared_memory.SHARED_MEMORY
     if not shm.is_dir():
         return []
     free_mb = shutil.disk_usage(shm).free // 2**20
     enough = free_mb >= MIN_SHM_MB
-    remedy = "" if enough else f"{MIN_SHM_MB} MB lets two processes pass images: docker run --shm-size=512m, or remove stale fastrtps_*"
-    return [("/dev/shm", True if enough else None, f"{free_mb} MB free", remedy)]
+    remedy = "" if enough else f"{MIN_SHM_MB} MB lets two processes pass images: docker run --shm-size=512m"
+    rows: list[Row] = [("/dev/shm", True if enough else None, f"{free_mb} MB free", remedy)]
+    stale = shared_memory.stale_files()
+    if stale:
+        held_mb = sum(map(shared_memory.size_bytes, stale)) / 2**20
+        names = ", ".join(path.name for path in stale)
+        rows.append(("stale segments", None, f"{held_mb:.0f} MB of ended processes: {names}", "semantic-stereo doctor --clean"))
+    return rows

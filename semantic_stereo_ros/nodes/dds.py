@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from semantic_stereo_ros.nodes import shared_memory
+from semantic_stereo_ros.nodes.shared_memory import SHARED_MEMORY
 from semantic_stereo_ros.resources import share_file
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Fast DDS 2 and 3
 SEGMENT_SIZES_MB = (64, 16, 4)
 OVERHEAD_MB = 6  # what one process takes of /dev/shm beside its segment (measured: 69 MB for 64 MB)
-SHARED_MEMORY = Path("/dev/shm")
 MAX_DOMAIN_ID = 100  # ports of ids from 102 on meet the ephemeral ports
 
 
@@ -44,8 +45,16 @@ def use_large_segment(processes: int = 1) -> str:
     needed = SEGMENT_SIZES_MB[-1] + OVERHEAD_MB
     return (
         f"no Fast DDS profile: only {free_mb} MB of /dev/shm are free and the smallest segment needs {needed} MB per process, so "
-        "large best-effort messages may be lost; give more (docker run --shm-size=512m) or remove stale /dev/shm/fastrtps_* files"
+        f"large best-effort messages may be lost; {_how_to_get_more()}"
     )
+
+
+def _how_to_get_more() -> str:
+    stale = shared_memory.stale_files()
+    if not stale:
+        return "give more (docker run --shm-size=512m)"
+    size_mb = sum(shared_memory.size_bytes(file) for file in stale) / 2**20
+    return f"{len(stale)} segments of ended processes hold {size_mb:.0f} MB: `semantic-stereo doctor --clean` removes them"
 
 
 def free_shared_memory_mb() -> int | None:
@@ -92,23 +101,3 @@ def _lock(file) -> bool:
     except OSError:
         return False
     return True
-
-
-def segments_of(pid: int) -> set[Path]:
-    """Fast DDS's files of /dev/shm that a process has mapped; empty where /proc is missing or the process is gone."""
-    try:
-        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    names = {line.split()[-1] for line in maps.splitlines() if f"{SHARED_MEMORY}/" in line}
-    return {Path(name) for name in names if Path(name).name.startswith(("fastrtps_", "fastdds_"))}
-
-
-def remove_orphans(segments: set[Path]) -> None:
-    """Remove those of `segments` (of an own child that had to be killed) that no living process has mapped."""
-    used: set[Path] = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        used |= segments_of(int(process.name))
-    for segment in segments - used:
-        segment.unlink(missing_ok=True)
-        segment.with_name(segment.name + "_el").unlink(missing_ok=True)

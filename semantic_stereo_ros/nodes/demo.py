@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.msg import ObjectDistanceArray
-from semantic_stereo_ros.nodes import dds
+from semantic_stereo_ros.nodes import child, dds, shared_memory
 from semantic_stereo_ros.nodes.conversions import stamp_to_ns
 from semantic_stereo_ros.nodes.outputs import OUTPUTS
 from semantic_stereo_ros.nodes.player_node import FRAME_QOS
@@ -212,13 +212,13 @@ def listening(domain_id: int, recorder: Recorder | None, on_frame):
 
 
 def start_node(name: str, parameters: dict[str, Any], domain_id: int, log) -> subprocess.Popen:
-    """One of the package's nodes as a process of this Python, in a domain of this machine only."""
+    """One of the package's nodes as a process of this Python, in a domain of this machine only; it ends when this process does."""
     arguments: list[str] = []
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={_yaml_value(value)}"]
-    command = [sys.executable, "-m", f"semantic_stereo_ros.nodes.{name}", "--ros-args", *arguments]
+    command = [sys.executable, "-m", child.__name__, f"semantic_stereo_ros.nodes.{name}", "--ros-args", *arguments]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id), DISCOVERY: "LOCALHOST"}
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
 
 
 def stop_nodes(*processes: subprocess.Popen, timeout_s: float = 15.0) -> None:
@@ -230,10 +230,12 @@ def stop_nodes(*processes: subprocess.Popen, timeout_s: float = 15.0) -> None:
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            segments = dds.segments_of(process.pid)
+            segments = shared_memory.segments_of(process.pid)
             process.kill()
             process.wait()
-            dds.remove_orphans(segments)  # a killed process leaves them, and nobody else would take them away
+            shared_memory.remove_orphans(segments)  # a killed process leaves them, and nobody else would take them away
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def _yaml_value(value: Any) -> str:
