@@ -52,6 +52,36 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class DiagnosticsConfig:
+    """When /diagnostics warns. The sentences and their remedies: nodes/findings.py."""
+
+    min_input_rate_hz: float = option(
+        0.0, "warn when a camera's images come more slowly; 0 = only when they stop", unit="Hz", minimum=0.0, maximum=1000.0
+    )
+    min_output_rate_hz: float = option(
+        0.0, "warn when answers come more slowly; 0 = only when they stop", unit="Hz", minimum=0.0, maximum=1000.0
+    )
+    min_pair_fraction: float = option(0.75, "warn when a smaller share of what comes finds its partner", minimum=0.0, maximum=1.0)
+    max_skew_ms: float = option(
+        5.0, "warn when left and right are taken farther apart (95th percentile)", unit="ms", minimum=0.0, maximum=1000.0
+    )
+    max_drop_fraction: float = option(
+        0.9, "warn when a larger share of the pairs is dropped because a newer one came first", minimum=0.0, maximum=1.0
+    )
+    max_age_s: float = option(1.0, "warn when answers are older at publication (95th percentile)", unit="s", minimum=0.0, maximum=3600.0)
+    min_valid_fraction: float = option(0.2, "warn when a smaller share of the pixels has a known disparity", minimum=0.0, maximum=1.0)
+    row_period_s: float = option(
+        2.0, "how often the pair's row error is measured (about 3 ms each time); 0 = never", unit="s", minimum=0.0, maximum=86400.0
+    )
+    good_row_error_px: float = option(1.0, "warn when the median row error is larger", unit="px", minimum=0.0, maximum=10.0)
+    max_row_error_px: float = option(2.0, "error when the median row error is larger", unit="px", minimum=0.0, maximum=10.0)
+    max_memory_growth_mb: float = option(
+        500.0, "warn when the process grows by more after its first minute of work", unit="MB", minimum=0.0, maximum=1e6
+    )
+    min_gpu_free_mb: float = option(200.0, "warn when less GPU memory is free, where torch uses CUDA", unit="MB", minimum=0.0, maximum=1e6)
+
+
+@dataclass(frozen=True)
 class PlayerConfig:
     """What player_node plays."""
 
@@ -83,7 +113,7 @@ class PlayerConfig:
     world_frame_id: str = option("world", "frame id of `pose`, where the source knows the camera's pose", dynamic=False)
 
 
-SECTIONS: dict[str, type] = {"input": InputConfig, "output": OutputConfig, "player": PlayerConfig}
+SECTIONS: dict[str, type] = {"input": InputConfig, "output": OutputConfig, "diagnostics": DiagnosticsConfig, "player": PlayerConfig}
 
 
 def section_schema(section: str) -> dict[str, Option]:
