@@ -85,39 +85,88 @@ class StereoRig:
 
 
 @dataclass(frozen=True, eq=False)
-class StereoFrame:
-    """One rectified, synchronised pair.
+class Measured:
+    """What the camera itself measured, in the left image's pixels: a disparity or a depth, never both.
 
-    left, right: uint8 or uint16, (H, W) grey or (H, W, 3) RGB, same shape and dtype, size of the rig.
-    stamp_ns: the left image's stamp. pose_world_camera: 4x4 float64, camera to world, or None when unknown.
+    disparity_px: (H, W) float32, raw x_left - x_right. depth_m: (H, W) float32, Z (not range). NaN = unknown in both.
+    confidence: (H, W) float32 in 0..1, larger is better, or None when the camera gives none.
+    Raises ImageError for neither or both, a wrong dtype, or a confidence of another shape.
+    """
+
+    disparity_px: np.ndarray | None = None
+    depth_m: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.disparity_px is None) == (self.depth_m is None):
+            raise ImageError("a camera's own measurement must be either a disparity or a depth, got both or neither")
+        check_array(f"the given {self.kind}", self.values, shape=(None, None), dtypes=(np.float32,))
+        if self.confidence is not None:
+            check_array("the given confidence", self.confidence, shape=self.values.shape, dtypes=(np.float32,))
+
+    @property
+    def kind(self) -> str:
+        """'disparity' or 'depth'."""
+        return "depth" if self.disparity_px is None else "disparity"
+
+    @property
+    def values(self) -> np.ndarray:
+        """The map that is there: px of a disparity, m of a depth."""
+        values = self.depth_m if self.disparity_px is None else self.disparity_px
+        assert values is not None
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class StereoFrame:
+    """One rectified, synchronised pair; or a left image with what the camera measured itself.
+
+    left, right_image: uint8 or uint16, (H, W) grey or (H, W, 3) RGB, same shape and dtype, size of the rig. right_image is None only
+    beside `measured`; reading `right` then raises. stamp_ns: the left image's stamp.
+    pose_world_camera: 4x4 float64, camera to world, or None when unknown. measured: of the left image's size, or None.
     Raises ImageError when the images do not fit each other or the rig.
     """
 
     left: np.ndarray
-    right: np.ndarray
+    right_image: np.ndarray | None
     rig: StereoRig
     stamp_ns: int = 0
     pose_world_camera: np.ndarray | None = None
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
-        for name, image in (("left image", self.left), ("right image", self.right)):
-            check_array(name, image, dtypes=(np.uint8, np.uint16))
-            if image.size == 0:
-                raise ImageError(f"{name} is empty, shape {image.shape}")
-            if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
-                raise ImageError(f"{name} must be (H, W) grey or (H, W, 3) RGB, got shape {image.shape}")
-        if self.left.shape != self.right.shape:
-            raise ImageError(f"left and right images must have one shape, got {self.left.shape} and {self.right.shape}")
-        if self.left.dtype != self.right.dtype:
-            raise ImageError(f"left and right images must have one dtype, got {self.left.dtype} and {self.right.dtype}")
+        _check_image("left image", self.left)
+        if self.right_image is not None:
+            _check_image("right image", self.right_image)
+            if self.left.shape != self.right_image.shape:
+                raise ImageError(f"left and right images must have one shape, got {self.left.shape} and {self.right_image.shape}")
+            if self.left.dtype != self.right_image.dtype:
+                raise ImageError(f"left and right images must have one dtype, got {self.left.dtype} and {self.right_image.dtype}")
+        elif self.measured is None:
+            raise ImageError("a frame needs a right image, or a disparity or depth that the camera measured: got neither")
         if self.left.shape[:2] != self.rig.shape:
             height, width = self.left.shape[:2]
             raise ImageError(
                 f"the images are {width}x{height} but the calibration is for {self.rig.size_wh[0]}x{self.rig.size_wh[1]}: "
                 "use the calibration of this resolution, or resize the images to it"
             )
+        if self.measured is not None and self.measured.values.shape != self.rig.shape:
+            height, width = self.measured.values.shape
+            raise ImageError(
+                f"the {self.measured.kind} is {width}x{height} but the left image {self.rig.size_wh[0]}x{self.rig.size_wh[1]}: it must "
+                "be given for the left image's pixels; let the camera's driver align it to that image"
+            )
         if self.pose_world_camera is not None:
             check_array("pose_world_camera", self.pose_world_camera, shape=(4, 4))
+
+    @property
+    def right(self) -> np.ndarray:
+        """The right image. Raises ImageError where the frame has none."""
+        if self.right_image is None:
+            raise ImageError(
+                "this frame has no right image, only what the camera measured itself: use stereo.backend external, or give the right image"
+            )
+        return self.right_image
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,6 +176,14 @@ class StereoFrame:
     def as_rgb8(self) -> np.ndarray:
         """The left image as (H, W, 3) uint8 RGB for networks and display; 16-bit is tone-mapped to its 0.5..99.5 % range."""
         return as_rgb8(self.left)
+
+
+def _check_image(name: str, image: np.ndarray) -> None:
+    check_array(name, image, dtypes=(np.uint8, np.uint16))
+    if image.size == 0:
+        raise ImageError(f"{name} is empty, shape {image.shape}")
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
+        raise ImageError(f"{name} must be (H, W) grey or (H, W, 3) RGB, got shape {image.shape}")
 
 
 def as_rgb8(image: np.ndarray) -> np.ndarray:

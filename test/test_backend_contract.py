@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.options import build, options_of
 from semantic_stereo_ros.registry import backend_module, backend_names
 from semantic_stereo_ros.synthetic import plane, random_sequence
-from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
+from semantic_stereo_ros.types import Disparity, Measured, Segmentation, StereoFrame
 
 STEREO = backend_names("stereo")
 SEGMENTATION = backend_names("segmentation")
@@ -31,6 +32,12 @@ def loaded(stage: str, name: str):
     return backend
 
 
+def shown(scene, as_input=None) -> StereoFrame:
+    """The scene's pair; beside it the truth as what the camera measured itself, which only the backend `external` reads."""
+    frame = as_input(scene.frame) if as_input else scene.frame
+    return dataclasses.replace(frame, measured=Measured(disparity_px=scene.disparity_px.astype(np.float32)))
+
+
 def grey(frame: StereoFrame) -> StereoFrame:
     return StereoFrame(np.ascontiguousarray(frame.left[..., 1]), np.ascontiguousarray(frame.right[..., 1]), frame.rig, frame.stamp_ns)
 
@@ -45,8 +52,7 @@ def wide(frame: StereoFrame) -> StereoFrame:
 def test_stereo_backend_measures_a_plane(name, doffs_px, as_input):
     backend = loaded("stereo", name)
     scene = plane(DEPTH_M, size_wh=(320, 240), doffs_px=doffs_px)
-    frame = as_input(scene.frame) if as_input else scene.frame
-    result = backend(frame)
+    result = backend(shown(scene, as_input))
     assert isinstance(result, Disparity)
     assert result.rig == scene.rig
     for array in (result.disparity_px, result.sigma_px, result.confidence):
@@ -76,11 +82,11 @@ def test_stereo_backend_serves_a_stream(name):
     near, far = plane(2.0, size_wh=(320, 240)), plane(6.0, size_wh=(320, 240), seed=1)
     other_size = plane(4.0, size_wh=(256, 192), doffs_px=4.0)
     before = (near.frame.left.copy(), near.frame.right.copy())
-    first = backend(near.frame)
+    first = backend(shown(near))
     kept = first.disparity_px.copy()
     for scene in (far, other_size, near):
         backend.reset("another scene")
-        error = backend(scene.frame).disparity_px - scene.disparity_px
+        error = backend(shown(scene)).disparity_px - scene.disparity_px
         assert abs(np.nanmedian(error)) < 0.2
     np.testing.assert_array_equal(first.disparity_px, kept)  # results belong to the caller
     np.testing.assert_array_equal(near.frame.left, before[0])  # and inputs are only read

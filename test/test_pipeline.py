@@ -55,7 +55,7 @@ def test_an_empty_view_is_an_answer_and_a_dark_one_is_not():
     seen = Pipeline()(wall)
     assert (seen.status, seen.objects) == (SceneStatus.NO_OBJECTS, ())
     black = np.zeros_like(wall.left)
-    dark = Pipeline()(dataclasses.replace(wall, left=black, right=black))
+    dark = Pipeline()(dataclasses.replace(wall, left=black, right_image=black))
     assert dark.status is SceneStatus.CANNOT_TELL
     assert "known disparity" in dark.reason
 

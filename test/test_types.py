@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
-from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame, StereoRig, as_rgb8
+from semantic_stereo_ros.types import Disparity, Measured, Segmentation, StereoFrame, StereoRig, as_rgb8
 
 RIG = StereoRig(size_wh=(8, 6), fx=10.0, fy=10.0, cx=3.5, cy=2.5, baseline_m=0.1, doffs_px=2.0)
 GREY = np.zeros((6, 8), np.uint8)
@@ -86,3 +86,28 @@ def test_ids_without_background_keep_all_their_instances():
 def test_ids_that_are_no_ids_are_refused(bad):
     with pytest.raises(ImageError):
         Segmentation.from_labels(bad)
+
+
+DEPTH = Measured(depth_m=np.ones((6, 8), np.float32))
+
+
+def test_a_right_image_may_be_missing_only_beside_a_measurement_and_who_reads_it_hears_so():
+    with pytest.raises(ImageError, match="needs a right image, or a disparity or depth"):
+        StereoFrame(GREY, None, RIG)
+    frame = StereoFrame(GREY, None, RIG, measured=DEPTH)
+    with pytest.raises(ImageError, match="no right image"):
+        _ = frame.right
+    assert StereoFrame(GREY, GREY, RIG, measured=DEPTH).right is GREY
+
+
+def test_a_measurement_of_another_size_or_kind_is_refused():
+    with pytest.raises(ImageError, match="the depth is 4x3 but the left image 8x6"):
+        StereoFrame(GREY, None, RIG, measured=Measured(depth_m=np.ones((3, 4), np.float32)))
+    with pytest.raises(ImageError, match="either a disparity or a depth"):
+        Measured()
+    with pytest.raises(ImageError, match="either a disparity or a depth"):
+        Measured(DEPTH.values, DEPTH.values)
+    with pytest.raises(ImageError, match="float32"):
+        Measured(disparity_px=np.ones((6, 8)))
+    with pytest.raises(ImageError, match="confidence"):
+        Measured(depth_m=DEPTH.values, confidence=np.ones((6, 7), np.float32))

@@ -103,7 +103,12 @@ def epipolar_health(left: np.ndarray, right: np.ndarray, doffs_px: float = 0.0) 
 
 
 def check_pair(frame: StereoFrame, searched_to_px: float | None = None, max_row_error_px: float = MAX_ROW_ERROR_PX) -> tuple[Finding, ...]:
-    """What is wrong with a rectified pair, in sentences; empty when it is healthy. searched_to_px: the stereo stage's largest disparity."""
+    """What is wrong with a rectified pair, in sentences; empty when it is healthy, or when there is no right image.
+
+    searched_to_px: the stereo stage's largest disparity.
+    """
+    if frame.right_image is None:
+        return ()
     if np.array_equal(frame.left, frame.right):
         return (Finding("identical", "left and right are the same image: check the paths or topics of the two cameras", fatal=True),)
     return findings(epipolar_health(frame.left, frame.right, frame.rig.doffs_px), searched_to_px, max_row_error_px)

@@ -101,7 +101,7 @@ class SyntheticSequence:
         instance_ids = ids[body]
         frame = StereoFrame(
             left=self.sensor.expose(color, False, (self.seed, index, 0)),
-            right=self.sensor.expose(color_right, True, (self.seed, index, 1)),
+            right_image=self.sensor.expose(color_right, True, (self.seed, index, 1)),
             rig=rig,
             stamp_ns=self.stamp_ns(index),
             pose_world_camera=pose,
