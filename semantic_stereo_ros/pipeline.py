@@ -1,6 +1,6 @@
-"""The algorithm on one screen: a rectified stereo frame in, a Scene out.
+"""The algorithm: a rectified stereo frame in, a Scene out. `Pipeline` composes the three stages; the nodes may run them apart.
 
-stereo(frame) -> Disparity -> segmentation(frame, disparity) -> Segmentation -> measure -> track -> Scene
+StereoStage(frame) -> Disparity -> SegmentationStage(frame, disparity) -> Segmentation -> FusionStage (measure, track) -> Scene
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from semantic_stereo_ros.config import PipelineConfig, from_flat
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.registry import backend_module
 from semantic_stereo_ros.tracking.tracker import Tracker
-from semantic_stereo_ros.types import Disparity, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame
+from semantic_stereo_ros.types import Disparity, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
 
 logger = logging.getLogger(__name__)
 
@@ -31,82 +32,246 @@ class Pipeline:
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
         self.config = config if config is not None else from_flat()
-        stereo, segmentation = self.config.stereo, self.config.segmentation
-        self._stereo = backend_module("stereo", stereo.backend).Backend(self.config.stereo_backend)
-        self._segmenter = backend_module("segmentation", segmentation.backend).Backend(self.config.segmentation_backend)
-        self._tracker = Tracker(self.config.tracking)
-        self._loaded = False
-        self._previous: StereoFrame | None = None
+        self.stereo = StereoStage(self.config)
+        self.segmentation = SegmentationStage(self.config)
+        self.fusion = FusionStage(self.config)
 
     def load(self) -> None:
         """Load both backends (weights, libraries). A second call does nothing."""
-        if not self._loaded:
-            self._stereo.load()
-            self._segmenter.load()
-            self._loaded = True
+        self.stereo.load()
+        self.segmentation.load()
 
     def __call__(self, frame: StereoFrame, segmentation: Segmentation | None = None) -> Scene:
         """Process one frame. A given `segmentation` (of the left image's size) replaces the segmentation stage."""
         self.load()
-        self._reset_on_break(frame)
-        timings: dict[str, float] = {}
-        with _timed(timings, "stereo"):
-            disparity = self._stereo(frame)
-        with _timed(timings, "segmentation"):
-            masks: Segmentation = self._segmenter(frame, disparity) if segmentation is None else segmentation
-            if masks.labels.shape != frame.shape:
-                raise ImageError(f"the masks are {masks.labels.shape} but the images {frame.shape} (rows, columns)")
-        with _timed(timings, "fusion"):
-            measurements = measure(disparity, masks, self.config.fusion)
-        with _timed(timings, "tracking"):
-            objects = self._tracker(frame, disparity, masks, measurements)
-        status, reason = _status(disparity, masks, objects)
-        return Scene(frame, disparity, masks, objects, status, reason, timings)
+        timings_s: dict[str, float] = {}
+        with _timed(timings_s, "stereo"):
+            disparity = self.stereo(frame)
+        with _timed(timings_s, "segmentation"):
+            masks = self.segmentation(frame, disparity) if segmentation is None else segmentation
+        return self.fusion(frame, disparity, masks, timings_s)
+
+    def prepare(self, config: PipelineConfig) -> dict[str, Any]:
+        """Load beside the frames what `config` needs anew, for `adopt`. Raises what loading raises; then nothing has changed."""
+        fresh: dict[str, Any] = {}
+        try:
+            for stage in (self.stereo, self.segmentation):
+                fresh[stage.name] = stage.prepare(config)
+        except Exception:
+            _close_all(fresh)
+            raise
+        return fresh
+
+    def adopt(self, config: PipelineConfig, fresh: dict[str, Any]) -> None:
+        """Take another config between two frames, with what `prepare` loaded for it."""
+        for stage in (self.stereo, self.segmentation):
+            stage.adopt(config, fresh[stage.name])
+        self.fusion.adopt(config)
+        self.config = config
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Take another config between two frames. A stage whose options are the same keeps what it remembers; object ids go on.
 
         A changed backend is loaded before it replaces the old one, which stays in use when loading raises.
         """
-        fresh = {}
-        for stage in ("stereo", "segmentation"):
-            before = (getattr(self.config, stage).backend, getattr(self.config, f"{stage}_backend"))
-            name, options = getattr(config, stage).backend, getattr(config, f"{stage}_backend")
-            if (name, options) != before:
-                fresh[stage] = backend_module(stage, name).Backend(options)
-                if self._loaded:
-                    fresh[stage].load()
-        if "stereo" in fresh:
-            self._stereo.close()
-            self._stereo = fresh["stereo"]
-        if "segmentation" in fresh:
-            self._segmenter.close()
-            self._segmenter = fresh["segmentation"]
-        self._tracker.reconfigure(config.tracking)
-        self.config = config
+        self.adopt(config, self.prepare(config))
 
     def reset(self, reason: str) -> None:
         """Forget the past: filters, ids and whatever the backends remember."""
         logger.info("pipeline reset: %s", reason)
-        for stage in (self._stereo, self._segmenter, self._tracker):
+        for stage in (self.stereo, self.segmentation, self.fusion):
             stage.reset(reason)
-        self._previous = None
 
     def close(self) -> None:
         """Free the backends. The pipeline is not used again."""
-        self._stereo.close()
-        self._segmenter.close()
+        for stage in (self.stereo, self.segmentation, self.fusion):
+            stage.close()
 
-    def _reset_on_break(self, frame: StereoFrame) -> None:
-        previous, self._previous = self._previous, frame
+
+class BackendStage:
+    """A stage that one of several backends does: loaded once, exchanged when its options change, reset when the stream breaks.
+
+    Everything is called between two frames, except `prepare`, which may run in another thread beside them.
+    """
+
+    name: str
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self._backend = self._make(config)
+        self._loaded = False
+        self._continuity = Continuity()
+
+    @property
+    def backend_name(self) -> str:
+        """The backend in use."""
+        return getattr(self.config, self.name).backend
+
+    def load(self) -> None:
+        """Load the backend (weights, libraries). A second call does nothing. Raises what the backend raises."""
+        if not self._loaded:
+            self._backend.load()
+            self._loaded = True
+
+    def prepare(self, config: PipelineConfig) -> Any:
+        """The backend that `config` asks for, loaded where the present one is, for `adopt`; None when the present one is right.
+
+        Raises what the backend raises; the present one stays.
+        """
+        if self._choice(config) == self._choice(self.config):
+            return None
+        fresh = self._make(config)
+        if self._loaded:
+            _load_or_close(fresh)
+        return fresh
+
+    def adopt(self, config: PipelineConfig, fresh: Any) -> None:
+        """Take another config, with the backend that `prepare` made for it."""
+        if fresh is not None:
+            self._backend.close()
+            self._backend = fresh
+        self.config = config
+
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Take another config; the old backend stays when loading a new one raises."""
+        self.adopt(config, self.prepare(config))
+
+    def reset(self, reason: str) -> None:
+        """Forget earlier frames."""
+        self._forget(reason)
+        self._continuity.forget()
+
+    def close(self) -> None:
+        """Free the backend. The stage is not used again."""
+        self._backend.close()
+
+    def _begin(self, frame: StereoFrame) -> None:
+        self.load()
+        reason = self._continuity.break_before(frame, self.config.tracking.max_gap_s)
+        if reason:
+            self._forget(reason)
+
+    def _forget(self, reason: str) -> None:
+        if self._backend.stateful:
+            logger.info("%s reset: %s", self.name, reason)
+        self._backend.reset(reason)
+
+    def _choice(self, config: PipelineConfig) -> tuple[str, Any]:
+        return getattr(config, self.name).backend, getattr(config, f"{self.name}_backend")
+
+    def _make(self, config: PipelineConfig) -> Any:
+        backend, options = self._choice(config)
+        return backend_module(self.name, backend).Backend(options)
+
+
+class StereoStage(BackendStage):
+    """frame -> Disparity."""
+
+    name = "stereo"
+
+    def __call__(self, frame: StereoFrame) -> Disparity:
+        """Match one pair. Raises what the backend raises for a frame it cannot match."""
+        self._begin(frame)
+        return self._backend(frame)
+
+
+class SegmentationStage(BackendStage):
+    """frame, disparity -> Segmentation."""
+
+    name = "segmentation"
+
+    @property
+    def needs_disparity(self) -> bool:
+        """The backend cannot do without a disparity."""
+        return self._backend.needs_disparity
+
+    def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:
+        """Masks of one frame. disparity may be None unless the backend needs it (`needs_disparity`)."""
+        self._begin(frame)
+        return self._backend(frame, disparity)
+
+
+class FusionStage:
+    """frame, disparity, masks -> Scene: measures every mask, then tracks the objects."""
+
+    name = "fusion"
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self._tracker = Tracker(config.tracking)
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, frame: StereoFrame, disparity: Disparity, masks: Segmentation, timings_s: dict[str, float] | None = None) -> Scene:
+        """The Scene of one frame; frames come in order of time. timings_s: what earlier stages took, goes into the Scene.
+
+        Raises ImageError when the masks have another size than the images.
+        """
+        if masks.labels.shape != frame.shape:
+            raise ImageError(f"the masks are {masks.labels.shape} but the images {frame.shape} (rows, columns)")
+        timings_s = dict(timings_s or {})
+        with _timed(timings_s, "fusion"):
+            measurements = measure(disparity, masks, self.config.fusion)
+        with _timed(timings_s, "tracking"):
+            objects = self._tracker(frame, disparity, masks, measurements)
+        status, reason = _status(disparity, masks, objects)
+        return Scene(frame, disparity, masks, objects, status, reason, timings_s)
+
+    def prepare(self, config: PipelineConfig) -> None:
+        """Nothing is loaded."""
+
+    def adopt(self, config: PipelineConfig, fresh: None = None) -> None:
+        """Take other options; objects and their ids stay."""
+        self._tracker.reconfigure(config.tracking)
+        self.config = config
+
+    reconfigure = adopt
+
+    def reset(self, reason: str) -> None:
+        """Forget every object; ids begin at 1 again."""
+        self._tracker.reset(reason)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class Continuity:
+    """Tells whether a frame goes on where the one before it ended. The tracker judges its own frames alike."""
+
+    def __init__(self) -> None:
+        self._previous: tuple[StereoRig, int] | None = None
+
+    def break_before(self, frame: StereoFrame, max_gap_s: float) -> str:
+        """Why `frame` starts a new stream, '' when it does not: another rig, a stamp that moved back or by more than max_gap_s."""
+        previous, self._previous = self._previous, (frame.rig, frame.stamp_ns)
         if previous is None:
-            return
-        step_ns = frame.stamp_ns - previous.stamp_ns
-        if frame.rig != previous.rig:
-            self.reset(f"the calibration changed from {previous.rig} to {frame.rig}")
-        elif step_ns < 0 or step_ns > self.config.tracking.max_gap_s * 1e9:
-            self.reset(f"the stamp moved by {step_ns / 1e9:+.3f} s from one frame to the next")
-        self._previous = frame
+            return ""
+        rig, stamp_ns = previous
+        step_ns = frame.stamp_ns - stamp_ns
+        if frame.rig != rig:
+            return f"the calibration changed from {rig} to {frame.rig}"
+        if step_ns < 0 or step_ns > max_gap_s * 1e9:
+            return f"the stamp moved by {step_ns / 1e9:+.3f} s from one frame to the next"
+        return ""
+
+    def forget(self) -> None:
+        """The next frame is the first one."""
+        self._previous = None
+
+
+def _load_or_close(backend: Any) -> None:
+    try:
+        backend.load()
+    except Exception:
+        backend.close()
+        raise
+
+
+def _close_all(fresh: dict[str, Any]) -> None:
+    for backend in fresh.values():
+        if backend is not None:
+            backend.close()
 
 
 def _status(disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...]) -> tuple[SceneStatus, str]:
@@ -123,7 +288,7 @@ def _status(disparity: Disparity, masks: Segmentation, objects: tuple[SceneObjec
 
 
 @contextmanager
-def _timed(timings: dict[str, float], name: str):
+def _timed(timings_s: dict[str, float], name: str):
     start = time.perf_counter()
     yield
-    timings[name] = time.perf_counter() - start
+    timings_s[name] = time.perf_counter() - start
