@@ -71,8 +71,14 @@ def _vector(xyz) -> Vector3:
 
 
 def masks_message(segmentation: Segmentation, header: Header) -> InstanceMasks:
-    """Label images of every layer (mono16) with one record per instance; boxes are of the masks, maxima exclusive."""
+    """Label images of every layer (mono16) with one record per instance; boxes are of the masks, maxima exclusive.
+
+    The ground plane comes along, NaN where there is none. scene_messages.message_to_segmentation is the way back.
+    """
     message = InstanceMasks(header=header)
+    ground = segmentation.ground
+    message.ground_plane = np.full(4, NAN) if ground is None else np.append(np.asarray(ground.normal, np.float64), ground.offset_m)
+    message.ground_sigma_m = NAN if ground is None else float(ground.sigma_m)
     message.layers = [MaskLayer(level=layer.level, labels=array_to_image(layer.labels, header)) for layer in segmentation.layers]
     boxes = [_boxes(layer) for layer in segmentation.layers]
     for item in segmentation.instances:
