@@ -1,8 +1,11 @@
-"""The table of what pipeline_node publishes. A topic nobody subscribes to is not computed."""
+"""The table of what is published, by the stage that makes it. A topic nobody subscribes to is not computed.
+
+pipeline_node publishes OUTPUTS; stereo_node, segmentation_node and fusion_node those of their stage, and stereo_node the HANDOVERS too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,16 +34,25 @@ from semantic_stereo_ros.nodes.conversions import (
 )
 from semantic_stereo_ros.nodes.node_options import OutputConfig
 from semantic_stereo_ros.nodes.object_messages import marker_array, masks_message, objects_message
-from semantic_stereo_ros.types import LabeledCloud, Scene
+from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, Segmentation, StereoFrame
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@dataclass(frozen=True, eq=False)
+class PartialScene:
+    """What a node that runs one stage has of a Scene; the topics of its stage read no more."""
+
+    frame: StereoFrame
+    disparity: Disparity | None = None
+    segmentation: Segmentation | None = None
 
 
 class View:
     """One scene on its way out; what several topics need is computed once."""
 
-    def __init__(self, scene: Scene, header: Header, config: OutputConfig) -> None:
-        self.scene = scene
+    def __init__(self, scene: Scene | PartialScene, header: Header, config: OutputConfig) -> None:
+        self.scene: Any = scene
         self.header = header
         self.config = config
 
@@ -85,11 +97,16 @@ def _clearing(view: View) -> PointCloud2 | None:
 
 @dataclass(frozen=True)
 class Output:
-    """topic (relative), message type, and what makes the message of a View; None = nothing to say now."""
+    """topic (relative), message type, and what makes the message of a View; None = nothing to say now.
+
+    stage: whose result it shows. needs: parts (see joined_inputs.PARTS) that it reads beside the disparity and the masks.
+    """
 
     topic: str
     kind: type
     make: Callable[[View], Any]
+    stage: str = "fusion"
+    needs: frozenset[str] = frozenset()
 
 
 # In order of publication: the answer first, what is large or for people last.
@@ -97,42 +114,66 @@ OUTPUTS = (
     Output("objects", ObjectDistanceArray, lambda v: objects_message(v.scene, v.header)),
     Output("obstacles", PointCloud2, _obstacles),
     Output("clearing", PointCloud2, _clearing),
-    Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header)),
+    Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header), "segmentation"),
     Output("mask/class", Image, lambda v: array_to_image(v.class_image, v.header)),
-    Output("disparity", DisparityImage, lambda v: disparity_to_message(v.scene.disparity, v.header)),
-    Output("disparity_sigma", Image, lambda v: array_to_image(v.scene.disparity.sigma_px, v.header)),
-    Output("confidence", Image, lambda v: array_to_image(v.strided(v.scene.disparity.confidence), v.header)),
-    Output("depth/image_rect", Image, lambda v: depth_to_image(v.depth_m, v.header, v.config.depth_encoding)),
-    Output("depth/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[0]),
-    Output("points", PointCloud2, lambda v: cloud_to_message(v.cloud, v.header)),
+    Output("disparity", DisparityImage, lambda v: disparity_to_message(v.scene.disparity, v.header), "stereo"),
+    Output("disparity_sigma", Image, lambda v: array_to_image(v.scene.disparity.sigma_px, v.header), "stereo"),
+    Output("confidence", Image, lambda v: array_to_image(v.strided(v.scene.disparity.confidence), v.header), "stereo"),
+    Output("depth/image_rect", Image, lambda v: depth_to_image(v.depth_m, v.header, v.config.depth_encoding), "stereo"),
+    Output("depth/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[0], "stereo"),
+    Output("points", PointCloud2, lambda v: cloud_to_message(v.cloud, v.header), needs=frozenset({"left", "confidence"})),
     Output("markers", MarkerArray, lambda v: marker_array(v.scene, v.header)),
-    Output("overlay", Image, lambda v: array_to_image(draw_scene(v.scene), v.header)),
+    Output("overlay", Image, lambda v: array_to_image(draw_scene(v.scene), v.header), needs=frozenset({"left"})),
 )
+
+
+# What stereo_node hands to the nodes after it, besides its OUTPUTS. The frames it takes are announced before they are matched, so that
+# every node works on the same ones, rectified and decoded once; the confidence is whole where `confidence` has output.stride.
+HANDOVERS = (
+    Output("stereo/left/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[0], "announcement"),
+    Output("stereo/right/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[1], "announcement"),
+    Output("stereo/left/image_rect", Image, lambda v: array_to_image(v.scene.frame.left, v.header), "announcement"),
+    Output("stereo/confidence", Image, lambda v: array_to_image(v.scene.disparity.confidence, v.header), "stereo"),
+)
+
+
+def outputs_of(stage: str) -> tuple[Output, ...]:
+    """The outputs and handovers that one stage makes."""
+    return tuple(output for output in (*HANDOVERS, *OUTPUTS) if output.stage == stage)
 
 
 class OutputPublishers:
     """One publisher per output, reliable with depth 1 unless qos_overrides.* parameters say otherwise."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, outputs: Iterable[Output] | None = None) -> None:
+        """outputs: OUTPUTS unless others are given."""
         overrides = QoSOverridingOptions.with_default_policies()
         self._publishers = [
             (output, node.create_publisher(output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides))
-            for output in OUTPUTS
+            for output in (OUTPUTS if outputs is None else outputs)
         ]
 
     def wanted(self) -> bool:
         """True when anybody subscribes to any output."""
         return any(publisher.get_subscription_count() for _, publisher in self._publishers)
 
-    def publish(self, scene: Scene, frame_id: str, config: OutputConfig) -> tuple[str, ...]:
+    def needs(self) -> frozenset[str]:
+        """The parts that the outputs which somebody subscribes to need."""
+        return frozenset().union(*(output.needs for output, publisher in self._publishers if publisher.get_subscription_count()))
+
+    def publish(
+        self, scene: Scene | PartialScene, frame_id: str, config: OutputConfig, lacking: frozenset[str] = frozenset()
+    ) -> tuple[str, ...]:
         """Publish what somebody subscribes to, stamped with the left image's stamp; returns the topics published.
+
+        lacking: parts that this scene was made without; outputs that need one of them are withheld.
 
         An output that fails does not keep the others back: the first error is raised when all have had their turn.
         """
         view = View(scene, make_header(scene.frame.stamp_ns, frame_id), config)
         done, failed = [], None
         for output, publisher in self._publishers:
-            if not publisher.get_subscription_count():
+            if output.needs & lacking or not publisher.get_subscription_count():
                 continue
             try:
                 message = output.make(view)
