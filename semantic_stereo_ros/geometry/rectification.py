@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 
@@ -9,7 +11,7 @@ from semantic_stereo_ros.checks import CalibrationError, ImageError, check_array
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration, rig_from_projection
 from semantic_stereo_ros.types import StereoRig
 
-__all__ = ["Rectifier", "StereoCalibration"]
+__all__ = ["Rectifier", "StereoCalibration", "with_projections"]
 
 
 class Rectifier:
@@ -54,6 +56,14 @@ class Rectifier:
                 f"the raw {side} image is {came} but the calibration is for {width}x{height}: use the calibration of this resolution"
             )
         return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def with_projections(calibration: StereoCalibration, alpha: float = 0.0) -> StereoCalibration:
+    """The same pair with R1, R2, P1 and P2, as a ROS camera_info pair needs them: its own, or those that Rectifier would compute."""
+    if calibration.has_projections:
+        return calibration
+    r1, r2, p1, p2 = _stereo_rectify(calibration, alpha, calibration.size_wh)
+    return dataclasses.replace(calibration, rectification_left=r1, rectification_right=r2, projection_left=p1, projection_right=p2)
 
 
 def _stereo_rectify(calibration: StereoCalibration, alpha: float, size_wh):

@@ -20,6 +20,7 @@ from stereo_msgs.msg import DisparityImage
 from semantic_stereo_ros.checks import CalibrationError, ImageError
 from semantic_stereo_ros.fusion.packing import pack_cloud
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration, apply_binning_roi, rig_from_projection
+from semantic_stereo_ros.geometry.rectification import with_projections
 from semantic_stereo_ros.io.images import decode_image
 from semantic_stereo_ros.types import Disparity, LabeledCloud, StereoRig
 
@@ -139,6 +140,20 @@ def rig_to_infos(rig: StereoRig, header: Header) -> tuple[CameraInfo, CameraInfo
         info.k = [rig.fx, 0.0, cx, 0.0, rig.fy, rig.cy, 0.0, 0.0, 1.0]
         info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         info.p = [rig.fx, 0.0, cx, shift, 0.0, rig.fy, rig.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+        infos.append(info)
+    return infos[0], infos[1]
+
+
+def calibration_to_infos(calibration: StereoCalibration, header: Header) -> tuple[CameraInfo, CameraInfo]:
+    """The camera_info pair of raw images, with R and P to rectify them by; both carry the left frame's header."""
+    complete = with_projections(calibration)
+    r1, r2, p1, p2 = complete.projections()
+    infos = []
+    for camera, rotation, projection in ((complete.left, r1, p1), (complete.right, r2, p2)):
+        info = CameraInfo(header=header, distortion_model=camera.model)
+        info.width, info.height = complete.size_wh
+        info.d, info.k = camera.distortion.tolist(), camera.matrix.ravel().tolist()
+        info.r, info.p = np.ravel(rotation).tolist(), np.ravel(projection).tolist()
         infos.append(info)
     return infos[0], infos[1]
 
