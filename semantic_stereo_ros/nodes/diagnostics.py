@@ -13,17 +13,19 @@ from semantic_stereo_ros.nodes.health import Health, Window
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 
-def diagnostic_array(
-    name: str,
-    stamp: Time,
-    verdict: tuple[int, str],
-    health: Health,
-    counts: Mapping[str, Any],
-    backends: Mapping[str, str],
-    reliable: Mapping[str, bool],
-    now_s: float,
-) -> DiagnosticArray:
-    """One status of the node. counts: totals since the start; verdict: level 0..2 and its sentence."""
+def diagnostic_array(name: str, stamp: Time, verdict: tuple[int, str], values: Mapping[str, str]) -> DiagnosticArray:
+    """One status. verdict: level 0..2 and its sentence."""
+    status = DiagnosticStatus(level=_LEVELS[verdict[0]], name=name, message=verdict[1], hardware_id="")
+    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = stamp
+    return message
+
+
+def health_values(
+    health: Health, counts: Mapping[str, Any], backends: Mapping[str, str], reliable: Mapping[str, bool], now_s: float
+) -> dict[str, str]:
+    """The lines of a status. counts: totals since the start."""
     values: dict[str, str] = {
         "left rate (Hz)": f"{health.left.received.rate(now_s):.2f}",
         "right rate (Hz)": f"{health.right.received.rate(now_s):.2f}",
@@ -44,11 +46,7 @@ def diagnostic_array(
     }
     values.update({f"{stage} backend": backend for stage, backend in backends.items()})
     values.update({f"{side} reliability": "reliable" if is_so else "best effort" for side, is_so in reliable.items()})
-    status = DiagnosticStatus(level=_LEVELS[verdict[0]], name=f"{name}: stereo pipeline", message=verdict[1], hardware_id="")
-    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
-    message = DiagnosticArray(status=[status])
-    message.header.stamp = stamp
-    return message
+    return values
 
 
 def _milliseconds(window: Window, now_s: float) -> str:

@@ -1,8 +1,10 @@
-"""A subscription to one image topic that asks for as much reliability as all of its publishers offer."""
+"""A subscription to one topic of images (raw, compressed or of disparity) that asks for as much reliability as all of its publishers offer."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -21,8 +23,18 @@ class ImageInput:
     subscription is made before the old one goes, so that no image falls between them.
     """
 
-    def __init__(self, node: Node, topic: str, callback: Callable[[Image], None], reliability: str = "auto", depth: int = 5) -> None:
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        callback: Callable[[Any], None],
+        reliability: str = "auto",
+        depth: int = 5,
+        kind: type = Image,
+    ) -> None:
+        """kind: the message's type, with a header."""
         self._node = node
+        self._kind = kind
         self._callback = callback
         self._depth = depth
         self._automatic = reliability == "auto"
@@ -30,7 +42,7 @@ class ImageInput:
         self.topic = node.resolve_topic_name(topic)
         self.mismatch = ""
         self.reliable = reliability == "reliable"
-        self._newest = (0, 0)
+        self._recent: deque[tuple[int, int]] = deque(maxlen=4 * depth)
         self._retiring = None
         self._subscription = self._subscribe()
 
@@ -51,17 +63,23 @@ class ImageInput:
             self.mismatch = ""
         return len(offers)
 
+    def close(self) -> None:
+        """Receive nothing any more."""
+        for subscription in (self._subscription, self._retiring):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+
     def _subscribe(self):
         reliability = ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
         events = SubscriptionEventCallbacks(incompatible_qos=self._incompatible)
-        return self._node.create_subscription(Image, self._relative, self._receive, qos, event_callbacks=events)
+        return self._node.create_subscription(self._kind, self._relative, self._receive, qos, event_callbacks=events)
 
-    def _receive(self, message: Image) -> None:
+    def _receive(self, message: Any) -> None:
         """While two subscriptions exist, each image comes twice."""
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
-        if self._retiring is None or stamp > self._newest:
-            self._newest = stamp
+        if self._retiring is None or stamp not in self._recent:
+            self._recent.append(stamp)
             self._callback(message)
 
     def _incompatible(self, _event) -> None:

@@ -14,9 +14,41 @@ from semantic_stereo_ros.options import Option, option
 
 @dataclass(frozen=True)
 class InputConfig:
-    """What pipeline_node listens to."""
+    """What pipeline_node and stereo_node listen to."""
 
     rectify: bool = option(False, "subscribe to image_raw instead of image_rect and rectify with the camera_infos", dynamic=False)
+    external: str = option(
+        "none",
+        "for stereo.backend external, in place of the right image: disparity (`disparity_in`, a DisparityImage) or depth "
+        "(`depth_in/image_rect`), both in the left image's pixels",
+        choices=("none", "disparity", "depth"),
+        dynamic=False,
+    )
+    transport: str = option(
+        "raw",
+        "raw images, or compressed ones (sensor_msgs/CompressedImage on <image topic>/compressed)",
+        choices=("raw", "compressed"),
+        dynamic=False,
+    )
+    depth_transport: str = option(
+        "raw", "the same for `depth_in/image_rect`, compressed on its topic /compressedDepth", choices=("raw", "compressed"), dynamic=False
+    )
+    depth_baseline_m: float = option(
+        0.05,
+        "baseline in which incoming depth is counted as disparity: the depth camera's own if it is a stereo camera; distances do not "
+        "depend on it",
+        unit="m",
+        minimum=0.001,
+        maximum=100.0,
+        dynamic=False,
+    )
+    confidence: str = option(
+        "none",
+        "confidence of incoming depth or disparity on `confidence_in` (its stamp, 8-bit or 32FC1): percent_inverted for ZED, where 0 is "
+        "best and 100 worst; percent; fraction for 0..1; byte for 0..255",
+        choices=("none", "fraction", "percent", "percent_inverted", "byte"),
+        dynamic=False,
+    )
     reliability: str = option(
         "auto",
         "reliability asked of the image publishers; auto starts with best_effort and becomes reliable while all publishers offer it",
@@ -82,6 +114,16 @@ class DiagnosticsConfig:
 
 
 @dataclass(frozen=True)
+class JoinConfig:
+    """How segmentation_node and fusion_node wait for what belongs to one frame. The newest frame is always kept."""
+
+    seconds: float = option(
+        3.0, "how much older than the newest a frame may be that waits for its masks, by stamp", unit="s", minimum=0.1, maximum=60.0
+    )
+    megabytes: float = option(500.0, "how much may wait; the oldest frame goes first", unit="MB", minimum=1.0, maximum=100000.0)
+
+
+@dataclass(frozen=True)
 class PlayerConfig:
     """What player_node plays."""
 
@@ -113,7 +155,27 @@ class PlayerConfig:
     world_frame_id: str = option("world", "frame id of `pose`, where the source knows the camera's pose", dynamic=False)
 
 
-SECTIONS: dict[str, type] = {"input": InputConfig, "output": OutputConfig, "diagnostics": DiagnosticsConfig, "player": PlayerConfig}
+SECTIONS: dict[str, type] = {
+    "input": InputConfig,
+    "output": OutputConfig,
+    "diagnostics": DiagnosticsConfig,
+    "join": JoinConfig,
+    "player": PlayerConfig,
+}
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What every lifecycle node of the package has, without a section."""
+
+    autostart: bool = option(
+        True, "configure and activate at once; off: wait for a lifecycle manager or `ros2 lifecycle set`", dynamic=False
+    )
+
+
+NODE_OPTIONS: dict[str, Option] = options.options_of(NodeConfig)
+RCLPY_OWN = ("use_sim_time", "start_type_description_service", "bond_disable_heartbeat_timeout")
+"""Parameters that rclpy and bondpy declare by themselves."""
 
 
 def section_schema(section: str) -> dict[str, Option]:
@@ -123,19 +185,19 @@ def section_schema(section: str) -> dict[str, Option]:
 
 def known_keys() -> dict[str, Option]:
     """Every parameter of the package: the algorithm's and every node's."""
-    result = dict(schema())
+    result = {**NODE_OPTIONS, **schema()}
     for section in SECTIONS:
         result.update(section_schema(section))
     return result
 
 
 def check_known(keys: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a key that no part of the package knows. use_sim_time and qos_overrides.* are rclpy's."""
+    """Raise ConfigError for a key that no part of the package knows; RCLPY_OWN and qos_overrides.* are known."""
     import difflib
 
     known = known_keys()
     for key in keys:
-        if key in known or key in ("use_sim_time", "start_type_description_service") or key.startswith("qos_overrides."):
+        if key in known or key in RCLPY_OWN or key.startswith("qos_overrides."):
             continue
         close = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
         hint = f"did you mean {' or '.join(close)}?" if close else "`ros2 param list` shows the known ones"

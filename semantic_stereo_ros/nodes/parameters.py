@@ -11,13 +11,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.nodes.node_options import check_known
+from semantic_stereo_ros.nodes.node_options import RCLPY_OWN, check_known
 from semantic_stereo_ros.options import Option
 
 _INT64_MAX = 2**63 - 1
 # Given parameters can be checked before they are declared; unknown ones reach the callback, which can say what is wrong with them.
 NODE_FLAGS = {"automatically_declare_parameters_from_overrides": True, "allow_undeclared_parameters": True}
-_RCLPY_OWN = ("use_sim_time", "start_type_description_service")
 
 
 def descriptor(option: Option) -> ParameterDescriptor:
@@ -54,7 +53,7 @@ class NodeParameters:
         check_known(given)
         self.values = {name: option.parse(given[name], name) if name in given else option.default for name, option in self._options.items()}
         for name in given:
-            if name not in _RCLPY_OWN:
+            if name not in RCLPY_OWN:
                 node.undeclare_parameter(name)
         for name, option in self._options.items():
             node.declare_parameter(name, self.values[name], descriptor(option), ignore_override=True)

@@ -1,0 +1,79 @@
+"""How the nodes of this package are spun: one thread for everything quick, threads of their own for what takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor, TimeoutException
+
+from semantic_stereo_ros.checks import SemanticStereoError
+from semantic_stereo_ros.nodes import dds
+
+
+class SlowCallbackGroup(MutuallyExclusiveCallbackGroup):
+    """For callbacks that may take seconds: loading a backend, writing files. One of a group at a time."""
+
+
+class SideThreadExecutor(SingleThreadedExecutor):
+    """A SingleThreadedExecutor that runs the callbacks of SlowCallbackGroups in a thread of their own.
+
+    So parameters and diagnostics answer while a backend loads, and images do not pay for the hand-over between threads of a
+    MultiThreadedExecutor. The threads are daemons: none keeps an interrupted process alive.
+    """
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        try:
+            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+        except (ShutdownException, TimeoutException):
+            return
+        if entity is not None and isinstance(entity.callback_group, SlowCallbackGroup):
+            threading.Thread(target=_run, args=(handler,), name="slow callback", daemon=True).start()
+        else:
+            _run(handler)
+
+
+def _run(handler) -> None:
+    handler()
+    if handler.exception() is not None:
+        raise handler.exception()
+
+
+def run_node(make_node, args: list[str] | None = None) -> int:
+    """Init, spin and shut down one node of this package. 0 after Ctrl-C, 1 with one sentence for parameters that cannot be.
+
+    Where a thread is still inside a long computation after the node is gone, the process ends here with that code.
+    """
+    profile = dds.use_large_segment()
+    rclpy.init(args=args)
+    node, code = None, 0
+    try:
+        node = make_node()
+        node.get_logger().info(profile)
+        executor = SideThreadExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except SemanticStereoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    if threading.active_count() > 1:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process now: Python's own way out can wait for, or crash in, a thread that is inside a library."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

@@ -1,0 +1,293 @@
+"""What pipeline_node and the separate nodes share: lifecycle, parameters, logging, /diagnostics and the worker thread.
+
+The executor only receives; `work` runs on one thread that always takes the newest item. Loading runs on threads of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+
+from semantic_stereo_ros.checks import SemanticStereoError
+from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
+from semantic_stereo_ros.nodes.bonds import break_bond, form_bond
+from semantic_stereo_ros.nodes.diagnostics import diagnostic_array
+from semantic_stereo_ros.nodes.executor import SlowCallbackGroup
+from semantic_stereo_ros.nodes.health import ERROR, OK, WARN
+from semantic_stereo_ros.nodes.node_options import NODE_OPTIONS, build_section, section_schema
+from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
+from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
+from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
+
+END_TIMEOUT_S = 1.0
+"""How long a process that shall end waits for a frame that is being processed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All parameters of a node, swapped as a whole, so that one frame never sees two of them.
+
+    sections: the node's own Configs by section name (node_options.SECTIONS).
+    """
+
+    pipeline: PipelineConfig
+    sections: Mapping[str, Any]
+
+
+class StageNode(LifecycleNodeMixin, Node):
+    """A lifecycle node around one stage, or all of them.
+
+    A subclass names its parameters in __init__, makes its publishers there, and overrides the hooks. `stage` exists from configured
+    to cleaned up; whoever uses it on another thread than the worker's holds `stage_lock`. `active` tells whether to publish.
+    """
+
+    title = "stage"
+
+    def __init__(self, name: str, stages: Iterable[str], sections: Iterable[str], **node_options: Any) -> None:
+        """stages: whose parameters the node has ('stereo', 'tracking', ...); sections: those of node_options. Raises ConfigError."""
+        Node.__init__(self, name, **NODE_FLAGS, **node_options)
+        LifecycleNodeMixin.__init__(self)
+        self.slow_group = SlowCallbackGroup()
+        self._serve_transitions_beside()
+        self._log_handler = bridge_logging(self)
+        self._throttle = Throttle()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.stage: Any = None
+        self.stage_lock = threading.Lock()
+        self.active = False
+        self.worker: LatestOnlyWorker | None = None
+        self._switcher: LatestOnlyWorker[PipelineConfig] | None = None
+        self._bond: Any = None
+        self._trouble = ""
+        self._stages, self._sections = tuple(stages), tuple(sections)
+        self.settings: Settings
+        self.parameters = NodeParameters(self, self._options(), self._apply)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(1.0, self._every_second, clock=self._steady)
+        self._starter = None
+        if self.parameters.values["autostart"]:
+            self._starter = self.create_timer(0.001, self._start, callback_group=self.slow_group, clock=self._steady)
+
+    # What a subclass says ---------------------------------------------------------------------------------------------------
+
+    def make_stage(self, config: PipelineConfig) -> Any:
+        """A Pipeline, StereoStage, SegmentationStage or FusionStage; not loaded yet."""
+        raise NotImplementedError
+
+    def work(self, item: Any) -> None:
+        """One item, on the worker's thread. What it raises goes to `refuse`."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """On activation: subscribe."""
+
+    def stop(self) -> None:
+        """On deactivation: destroy what `start` made."""
+
+    def settings_changed(self, before: Settings) -> None:
+        """After an accepted change of parameters, on the executor's thread, not at construction. The stage is handled already."""
+
+    def verdict(self) -> tuple[int, str]:
+        """(level, one sentence) while active: OK, WARN or ERROR of nodes/health."""
+        return OK, "running"
+
+    def status_values(self) -> dict[str, str]:
+        """Key and value of each line of the node's status in /diagnostics, once a second in any state."""
+        return {}
+
+    def note_refused(self, text: str) -> None:
+        """A frame was refused; `text` says why."""
+
+    # Parameters -------------------------------------------------------------------------------------------------------------
+
+    def _options(self) -> dict[str, Any]:
+        result = {key: value for key, value in schema().items() if key.partition(".")[0] in self._stages}
+        for section in self._sections:
+            result.update(section_schema(section))
+        return {**NODE_OPTIONS, **result}
+
+    def _apply(self, values: dict[str, Any]) -> None:
+        """Take accepted parameters. Raises ConfigError."""
+        pipeline = from_flat({key: value for key, value in values.items() if key in schema()})
+        fresh = Settings(pipeline, {section: build_section(section, values) for section in self._sections})
+        before = getattr(self, "settings", None)
+        self.settings = fresh
+        if before is not None:
+            self._switch_to_settings()
+            self.settings_changed(before)
+
+    def _switch_to_settings(self) -> None:
+        stage, switcher = self.stage, self._switcher
+        if switcher is not None and stage is not None and stage.config != self.settings.pipeline:
+            switcher.submit(self.settings.pipeline)
+
+    def _switch(self, config: PipelineConfig) -> None:
+        """On the switcher's thread: load beside the frames what is new, then swap between two of them."""
+        stage = self.stage
+        fresh = stage.prepare(config)
+        with self.stage_lock:
+            stage.adopt(config, fresh)
+        self._trouble = ""
+
+    def _switch_failed(self, error: Exception) -> None:
+        self._trouble = f"the new parameters cannot be used: {describe(error)}"
+        self.get_logger().error(self._trouble)
+
+    # Lifecycle --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def lifecycle_state(self) -> str:
+        """'unconfigured', 'configuring', 'inactive', 'activating', 'active', ..., 'finalized'."""
+        return self._state_machine.current_state[1]
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("configure", self._configure, self._free)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("activate", self._activate, self._deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("clean up", self._free)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("shut down", self._free)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("free after an error", self._free)
+
+    def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None] | None = None) -> TransitionCallbackReturn:
+        try:
+            action()
+        except Exception as error:
+            self._trouble = f"could not {what}: {describe(error)}"
+            unexpected = "" if isinstance(error, SemanticStereoError) else "\n" + "".join(traceback.format_exception(error))
+            self.get_logger().error(self._trouble + unexpected)
+            if undo is None:
+                return TransitionCallbackReturn.ERROR
+            undo()
+            return TransitionCallbackReturn.FAILURE
+        self._trouble = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        stage = self.make_stage(self.settings.pipeline)
+        try:
+            stage.load()
+        except Exception:
+            stage.close()
+            raise
+        self.stage = stage
+        self.worker = LatestOnlyWorker(self.work, self.refuse, self.title)
+        self._switcher = LatestOnlyWorker(self._switch, self._switch_failed, "switch")
+        self._switch_to_settings()  # in case they changed while loading
+
+    def _activate(self) -> None:
+        self.active = True
+        self.start()
+        if not self.parameters.values["autostart"]:
+            self._bond = form_bond(self)
+
+    def _deactivate(self) -> None:
+        self.active = False
+        break_bond(self._bond)
+        self._bond = None
+        self.stop()
+
+    def _free(self, timeout_s: float = 600.0) -> None:
+        """Stop everything and free the stage; within `timeout_s`, else what still runs keeps what it uses."""
+        if self.active:
+            self._deactivate()
+        ended = [thread.stop(timeout_s) for thread in (self.worker, self._switcher) if thread is not None]
+        if self.stage is not None and all(ended):
+            self.stage.close()
+        self.stage = self.worker = self._switcher = None
+
+    def _start(self) -> None:
+        """autostart, once, as soon as somebody spins the node."""
+        assert self._starter is not None
+        self._starter.cancel()
+        if self.lifecycle_state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _serve_transitions_beside(self) -> None:
+        """change_state may load for minutes, so it is served in the slow group; rclpy would let an impossible one end the process."""
+        service: Any = next(service for service in self.services if service.srv_type is ChangeState)
+        change = service.callback
+        self.slow_group.add_entity(service)
+        service.callback_group = self.slow_group
+
+        def change_state(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change(request, response)
+            except RuntimeError:  # rclpy's RCLError
+                wanted = request.transition.label or f"transition {request.transition.id}"
+                self.get_logger().warning(f"{wanted} is not possible while {self.lifecycle_state}")
+                response.success = False
+                return response
+
+        service.callback = change_state
+
+    # Said of the node -------------------------------------------------------------------------------------------------------
+
+    def _every_second(self) -> None:
+        level, text = self.judge()
+        if level:
+            self.warn(text)
+        name = f"{self.get_fully_qualified_name().strip('/')}: {self.title}"
+        values = {"lifecycle state": self.lifecycle_state, **self.status_values()}
+        self._diagnostics.publish(diagnostic_array(name, self.get_clock().now().to_msg(), (level, text), values))
+
+    def judge(self) -> tuple[int, str]:
+        """(level, one sentence) in whatever state of the lifecycle."""
+        state = self.lifecycle_state
+        if state == "active":
+            level, text = self.verdict()
+            return (WARN, self._trouble) if self._trouble and level == OK else (level, text)
+        if state == "configuring":
+            return OK, "configuring: loading " + self._backends_text()
+        if self._trouble:
+            return ERROR, f"{state}: {self._trouble}"
+        waits = state in ("unconfigured", "inactive")
+        return OK, f"{state}: waits for a lifecycle manager or `ros2 lifecycle set`" if waits else state
+
+    def _backends_text(self) -> str:
+        config = self.settings.pipeline
+        return ", ".join(getattr(config, stage).backend for stage in ("stereo", "segmentation") if stage in self._stages)
+
+    def refuse(self, error: Exception) -> None:
+        """A frame could not be processed: say why; the next one may be better."""
+        text = describe(error)
+        self.note_refused(text)
+        if isinstance(error, SemanticStereoError):
+            self.warn(text)
+        elif rclpy.ok(context=self.context) and self._throttle(text):
+            self.get_logger().error("a frame failed:\n" + "".join(traceback.format_exception(error)))
+
+    def warn(self, text: str) -> None:
+        """Log a warning, the same one at most every few seconds."""
+        if self._throttle(text):
+            self.get_logger().warning(text)
+
+    def destroy_node(self) -> None:
+        """Stop the threads before anything they use goes away; one that is inside a long computation is not waited for."""
+        self._free(END_TIMEOUT_S)
+        unbridge_logging(self._log_handler)
+        super().destroy_node()
+
+
+def describe(error: Exception) -> str:
+    """An error in one sentence."""
+    return str(error) if isinstance(error, SemanticStereoError) else f"{type(error).__name__}: {error}"
