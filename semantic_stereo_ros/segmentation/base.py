@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from semantic_stereo_ros.options import option
+from semantic_stereo_ros.segmentation.prompts import PromptSet
 from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 
 
@@ -17,7 +18,10 @@ class Config:
 
 
 class SegmentationBackend(Protocol):
-    """One instance serves one stream. `disparity` is handed over when `needs_disparity`, and may be None otherwise."""
+    """One instance serves one stream. `disparity` is handed over when `needs_disparity`, and may be None otherwise.
+
+    accepts_prompts is an attribute of the class. Such a backend has `set_prompts(prompts: PromptSet)`, too (PromptableBackend).
+    """
 
     stateful: bool
     needs_disparity: bool
@@ -40,4 +44,16 @@ class SegmentationBackend(Protocol):
 
     def close(self) -> None:
         """Free everything; the instance is not used again."""
+        ...
+
+
+class PromptableBackend(SegmentationBackend, Protocol):
+    """A backend whose accepts_prompts is True."""
+
+    def set_prompts(self, prompts: PromptSet) -> None:
+        """All prompts in force from the next frame on, called between two frames; an empty set ends prompting.
+
+        Every prompt fits the image; 3D boxes come as 2D ones. What is found for the prompts of one object is an Instance whose
+        source_key is `prompts.source_key_of(object_id)` and whose class_name is the prompts'. `reset` forgets the prompts, too.
+        """
         ...
