@@ -20,7 +20,7 @@ def read_disparity(path: str | Path, *, scale: float | None = None, invalid: flo
     beside NaN and infinity; by default 0 for PNG, none otherwise. Raises InputFileError for a file that is no (H, W) map.
     """
     path = Path(path)
-    values = _read(path)
+    values = read_map(path, "disparity")
     if values.ndim != 2 or not values.size:
         raise InputFileError(f"{path} must hold a disparity map (H, W), got shape {values.shape}")
     integer_png = path.suffix.lower() == ".png"
@@ -39,21 +39,23 @@ def read_disparity(path: str | Path, *, scale: float | None = None, invalid: flo
     return disparity
 
 
-def _read(path: Path) -> np.ndarray:
+def read_map(path: str | Path, kind: str) -> np.ndarray:
+    """The array of a .npy, .npz, .pfm, .tif or .png file as stored. kind: 'disparity' or 'depth', for the errors. Raises InputFileError."""
+    path = Path(path)
     if path.suffix.lower() in (".npy", ".npz"):
         if not path.is_file():
-            raise InputFileError(f"disparity file {path} does not exist")
+            raise InputFileError(f"{kind} file {path} does not exist")
         try:
             content = np.load(path, allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, EOFError, OSError) as error:
             raise InputFileError(f"{path} is not a plain NumPy file: {error}") from error
         if isinstance(content, np.lib.npyio.NpzFile):
             if len(content.files) != 1:
                 raise InputFileError(f"{path} must hold one array, got {', '.join(content.files) or 'none'}")
             content = content[content.files[0]]
         return content
-    data = np.frombuffer(read_bytes(path, "disparity file"), np.uint8)
-    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(read_bytes(path, f"{kind} file"), np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if values is None:
-        raise InputFileError(f"{path} is no disparity file in a known format (.npy, .npz, .pfm, .tif, .png)")
+        raise InputFileError(f"{path} is no {kind} file in a known format (.npy, .npz, .pfm, .tif, .png)")
     return values

@@ -132,11 +132,15 @@ def _decode_planar(data, width: int, height: int, encoding: str, step: int | Non
     return cv2.transform(np.dstack([np.maximum(luma, 16), chroma]), _YUV_TO_RGB)
 
 
-def decode_compressed(data, name: str = "the compressed image") -> np.ndarray:
+def decode_compressed(data, name: str = "the compressed image", layout: str = "") -> np.ndarray:
     """The bytes of a PNG, JPEG, TIFF, ... file -> (H, W) grey or (H, W, 3) RGB, uint8 or uint16; alpha is dropped.
 
-    Raises ImageError for empty or broken data and for another dtype.
+    layout: CompressedImage.format, 'ORIGINAL; CODEC compressed CHANNELS'. The data tell their codec themselves; but CHANNELS rgb8 or
+    rgb16 mean that red and blue lie exchanged in the file, and a grey file of a Bayer original is demosaiced.
+    Raises ImageError for empty or broken data, another dtype, and the formats of depth images.
     """
+    if "compressedDepth" in layout:
+        raise ImageError(f"{name} has the format {layout!r}, which is a depth image's: subscribe to a camera image")
     flat = np.frombuffer(data, np.uint8)
     if flat.size == 0:
         raise ImageError(f"{name} is empty (0 bytes)")
@@ -147,10 +151,14 @@ def decode_compressed(data, name: str = "the compressed image") -> np.ndarray:
         raise ImageError(f"{name} could not be decoded as an image ({flat.size} bytes): it is cut short, broken, or no image")
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{name} must hold uint8 or uint16 pixels, got {image.dtype}: a disparity or depth file is no camera image")
+    if image.ndim == 3 and image.shape[2] in (1, 2):
+        image = np.ascontiguousarray(image[:, :, 0])
+    original, _, compressed = layout.partition(";")
     if image.ndim == 2:
-        return image
-    if image.shape[2] in (1, 2):
-        return np.ascontiguousarray(image[:, :, 0])
+        mosaic = original.strip().lower() if original.strip().lower().startswith("bayer_") else ""
+        return cv2.cvtColor(image, int(_TABLE[mosaic].conversion)) if mosaic in _TABLE else image
+    if compressed.split()[-1:] in (["rgb8"], ["rgb16"]):
+        return np.ascontiguousarray(image[:, :, :3])
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 

@@ -1,4 +1,4 @@
-"""Arrays <-> image, disparity, camera and cloud messages. One copy per large array, none on the way in.
+"""Arrays <-> image, disparity, camera and cloud messages. One copy per large array, none on the way in where bytes are pixels.
 
 Array fields are filled by `frombytes` on the fresh message's own array: assigning an ndarray or a memoryview costs 100 times as
 much in rclpy (docs/decisions/0002-own-synchroniser-and-conversions.md).
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 from std_msgs.msg import Header
 from stereo_msgs.msg import DisparityImage
 
@@ -21,7 +21,7 @@ from semantic_stereo_ros.checks import CalibrationError, ImageError
 from semantic_stereo_ros.fusion.packing import pack_cloud
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.geometry.rectification import with_projections
-from semantic_stereo_ros.io.images import decode_image
+from semantic_stereo_ros.io.images import decode_compressed, decode_image
 from semantic_stereo_ros.types import Disparity, LabeledCloud, StereoRig
 
 NANOSECONDS = 1_000_000_000
@@ -58,17 +58,22 @@ def make_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
 
 
-def image_to_array(message: Image) -> np.ndarray:
-    """sensor_msgs/Image -> (H, W) grey or (H, W, 3) RGB, uint8 or uint16; a view of the message's bytes where possible.
+def image_to_array(message: Image | CompressedImage) -> np.ndarray:
+    """A camera's image -> (H, W) grey or (H, W, 3) RGB, uint8 or uint16; a view of the message's bytes where possible.
 
-    Raises ImageError for an unknown encoding, impossible sizes, truncated data, and for 32FC1, which is no camera image.
+    Raises ImageError for an unknown encoding, impossible sizes, truncated or broken data, and for 32FC1, which is no camera image.
     """
-    array = decode_image(
-        memoryview(message.data), message.width, message.height, message.encoding, message.step, bool(message.is_bigendian)
-    )
+    if isinstance(message, CompressedImage):
+        return decode_compressed(memoryview(message.data), "the compressed image", message.format)
+    array = pixels(message)
     if array.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"a camera image must hold 8- or 16-bit pixels, got encoding {message.encoding!r}: is this a depth topic?")
     return array
+
+
+def pixels(message: Image) -> np.ndarray:
+    """The decoded pixels of any encoding: as image_to_array, and 32FC1 as (H, W) float32. Raises ImageError."""
+    return decode_image(memoryview(message.data), message.width, message.height, message.encoding, message.step, bool(message.is_bigendian))
 
 
 def array_to_image(array: np.ndarray, header: Header, encoding: str | None = None) -> Image:
@@ -176,6 +181,27 @@ def infos_to_rig(left: CameraInfo, right: CameraInfo) -> StereoRig:
         sizes = [f"{width}x{height}" for width, height in (left_size, right_size)]
         raise CalibrationError(f"the two camera_infos must be of one image size, got {sizes[0]} (left) and {sizes[1]} (right)")
     return rig_from_projection(left_p, right_p, left_size)
+
+
+def info_to_rig(info: CameraInfo, baseline_m: float) -> StereoRig:
+    """The rig of a single rectified camera, with a baseline from elsewhere and doffs 0. roi and binning are honoured. CalibrationError."""
+    matrix, size_wh = _delivered(info, info.p)
+    second = matrix.copy()
+    second[0, 3] -= matrix[0, 0] * baseline_m
+    return rig_from_projection(matrix, second, size_wh)
+
+
+def check_same_view(left: CameraInfo, other: CameraInfo, name: str) -> None:
+    """Raise CalibrationError unless both infos describe the same pixels: one size, fx, fy, cx and cy within a pixel."""
+    (left_p, left_size), (other_p, other_size) = _delivered(left, left.p), _delivered(other, other.p)
+    advice = "let the driver align it to the left image, or remap left/* to the image that it belongs to"
+    if left_size != other_size:
+        sizes = [f"{width}x{height}" for width, height in (left_size, other_size)]
+        raise CalibrationError(f"the {name}'s camera_info is of {sizes[1]} pixels but the left one of {sizes[0]}: {advice}")
+    for label, row, column in (("fx", 0, 0), ("fy", 1, 1), ("cx", 0, 2), ("cy", 1, 2)):
+        ours, theirs = left_p[row, column], other_p[row, column]
+        if not abs(ours - theirs) <= max(1.0, 2e-3 * abs(ours)):
+            raise CalibrationError(f"the {name}'s camera_info has {label} = {theirs:g} px but the left one {ours:g} px: {advice}")
 
 
 def infos_to_calibration(left: CameraInfo, right: CameraInfo) -> StereoCalibration:

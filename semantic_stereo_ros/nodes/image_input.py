@@ -1,4 +1,4 @@
-"""A subscription to one topic of images (raw, compressed or of disparity) that asks for as much reliability as all of its publishers offer."""
+"""A subscription to one topic of images (raw, compressed, of disparity), as reliable as all of its publishers offer."""
 
 from __future__ import annotations
 

@@ -161,6 +161,7 @@ SECTIONS: dict[str, type] = {
     "diagnostics": DiagnosticsConfig,
     "join": JoinConfig,
     "player": PlayerConfig,
+    "camera": cameras.Config,
 }
 
 
