@@ -44,7 +44,7 @@ class StampJoin:
     """
 
     def __init__(self, required: Iterable[str], seconds: float, megabytes: float) -> None:
-        self.required = tuple(required)
+        self.require(required)
         self.seconds = seconds
         self.megabytes = megabytes
         self.counts = JoinCounts()
@@ -55,6 +55,10 @@ class StampJoin:
         self._bytes = 0
         self._evicted_ns: int | None = None
         self._joined_ns: int | None = None
+
+    def require(self, required: Iterable[str]) -> None:
+        """Other parts without which a frame is not joined."""
+        self.required = tuple(sorted(required))
 
     def want(self, extras: Iterable[str]) -> None:
         """Which parts beyond the required ones the next frames should have."""

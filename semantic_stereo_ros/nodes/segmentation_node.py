@@ -1,0 +1,54 @@
+"""segmentation_node: the left images that stereo_node takes, and their disparities where the backend needs them -> masks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from semantic_stereo_ros.config import PipelineConfig
+from semantic_stereo_ros.nodes.executor import run_node
+from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
+from semantic_stereo_ros.nodes.joining_node import JoiningNode
+from semantic_stereo_ros.nodes.outputs import PartialScene
+from semantic_stereo_ros.nodes.scene_messages import frame_of
+from semantic_stereo_ros.nodes.stamp_join import Joined
+from semantic_stereo_ros.pipeline import SegmentationStage
+
+
+class SegmentationNode(JoiningNode):
+    """Masks of the frames that stereo_node announces; of the newest one whenever it is free."""
+
+    title = "segmentation"
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("segmentation_node", "segmentation", ("segmentation",), **node_options)
+
+    def make_stage(self, config: PipelineConfig) -> SegmentationStage:
+        return SegmentationStage(config)
+
+    def required(self) -> frozenset[str]:
+        needs_disparity = self.stage.needs_disparity
+        return RIG | {"left"} | ({"disparity", "sigma", "confidence"} if needs_disparity else set())
+
+    def work(self, item: Joined) -> None:
+        start_s = time.monotonic()
+        rig, left = rig_of(item), left_of(item)
+        disparity = disparity_of(item, rig)
+        frame = frame_of(rig, item.stamp_ns, left=left, disparity=disparity)
+        with self.stage_lock:
+            segmentation = self.stage(frame, disparity)
+        self.health.took(time.monotonic(), segmentation=time.monotonic() - start_s)
+        if self.active:
+            frame_id = item.items["left"].header.frame_id
+            self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)
+            self.note_published(item.stamp_ns)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of `ros2 run semantic_stereo_ros segmentation_node`. 0 after Ctrl-C, 1 for parameters that cannot be."""
+    return run_node(SegmentationNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
