@@ -28,7 +28,7 @@ _STAGE_CONFIGS: dict[str, type] = {
     "tracking": tracker.Config,
 }
 
-NODE_SECTIONS = ("autostart", "input", "output", "diagnostics", "join", "player", "qos_overrides")
+NODE_SECTIONS = ("autostart", "input", "output", "diagnostics", "join", "player", "camera", "qos_overrides")
 
 
 @dataclasses.dataclass(frozen=True)

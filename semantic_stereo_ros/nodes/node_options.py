@@ -9,6 +9,7 @@ from typing import Any
 from semantic_stereo_ros import options
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.config import schema
+from semantic_stereo_ros.io import cameras
 from semantic_stereo_ros.options import Option, option
 
 
