@@ -16,6 +16,7 @@ from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import PipelineConfig, from_flat
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.registry import backend_module
+from semantic_stereo_ros.segmentation.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.tracking.tracker import Tracker
 from semantic_stereo_ros.types import Disparity, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
 
@@ -176,9 +177,18 @@ class StereoStage(BackendStage):
 
 
 class SegmentationStage(BackendStage):
-    """frame, disparity -> Segmentation."""
+    """frame, disparity -> Segmentation. prompts: those in force; they go on with another backend that takes some, and end with a stream."""
 
     name = "segmentation"
+
+    def __init__(self, config: PipelineConfig) -> None:
+        super().__init__(config)
+        self.prompts = self._told = PromptSet()
+
+    def set_prompts(self, prompts: PromptSet) -> None:
+        """All prompts in force from the next frame on; may be called beside a frame. Raises PromptError where the backend takes none."""
+        check_takes_prompts(self.backend_name)
+        self.prompts = prompts
 
     @property
     def needs_disparity(self) -> bool:
@@ -188,7 +198,33 @@ class SegmentationStage(BackendStage):
     def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:
         """Masks of one frame. disparity may be None unless the backend needs it (`needs_disparity`)."""
         self._begin(frame)
+        prompts = self.prompts
+        if prompts is not self._told:
+            self._tell(prompts, frame.rig)
         return self._backend(frame, disparity)
+
+    def _tell(self, prompts: PromptSet, rig: StereoRig) -> None:
+        try:
+            fitting = prompts.in_image(rig)
+        except PromptError:
+            self.prompts = self._told
+            raise
+        self._backend.set_prompts(fitting)
+        self._told = prompts
+
+    def adopt(self, config: PipelineConfig, fresh: Any) -> None:
+        """As every stage; the prompts are told to a new backend, or dropped when it takes none."""
+        super().adopt(config, fresh)
+        if fresh is not None:
+            self._told = PromptSet()
+            if not self._backend.accepts_prompts or not self.prompts.prompts:
+                self.prompts = self._told
+
+    def _forget(self, reason: str) -> None:
+        """Prompts belong to the images they were seen in; those that no frame has met yet are for the stream that begins."""
+        if self.prompts is self._told:
+            self.prompts = self._told = PromptSet()
+        super()._forget(reason)
 
 
 class FusionStage:

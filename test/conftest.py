@@ -23,3 +23,18 @@ def real_data() -> Callable[[str], Path]:
         return root / name
 
     return folder
+
+
+PROMPTABLE = Path(__file__).resolve().parent / "promptable"
+
+
+@pytest.fixture
+def drawn_backend(monkeypatch):
+    """Makes the segmentation backend 'drawn' (test/promptable/drawn.py) known, as if its file lay in segmentation/backends; its name."""
+    from semantic_stereo_ros import config
+    from semantic_stereo_ros.segmentation import backends
+
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(PROMPTABLE)])
+    config.schema.cache_clear()
+    yield "drawn"
+    config.schema.cache_clear()
