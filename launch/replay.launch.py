@@ -1,7 +1,7 @@
 """A recording through the pipeline: a rosbag2 bag, or images and videos (or the synthetic scene) by player_node.
 
-ros2 launch semantic_stereo_ros replay.launch.py bag:=/data/drive left_image:=/camera/left/image_rect right_image:=/camera/right/image_rect \
-    left_info:=/camera/left/camera_info right_info:=/camera/right/camera_info
+ros2 launch semantic_stereo_ros replay.launch.py bag:=/data/drive left_image:=/cam/left/image_rect right_image:=/cam/right/image_rect \
+    left_info:=/cam/left/camera_info right_info:=/cam/right/camera_info
 ros2 launch semantic_stereo_ros replay.launch.py source:='/data/left,/data/right' calibration:=/data/calib.txt rate:=10.0 loop:=true
 ros2 launch semantic_stereo_ros replay.launch.py source:=synthetic graph:=split rviz:=true
 
@@ -35,7 +35,7 @@ ARGUMENTS = (
         "bag",
         "",
         None,
-        "rosbag2 bag to be played by `ros2 bag play` with its time on /clock (use_sim_time becomes true); name its topics below",
+        "rosbag2 bag for `ros2 bag play`, its time on /clock (use_sim_time becomes true); name its topics below",
     ),
     ("source", "", None, "instead of a bag: 'LEFT,RIGHT' (two folders, glob patterns or videos), 'synthetic' or 'synthetic:<seed>'"),
     ("calibration", "", None, "calibration file or folder of `source`; not for synthetic scenes"),

@@ -1,5 +1,8 @@
 """camera_node as a process of its own, with video files for cameras."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -8,24 +11,28 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from semantic_stereo_ros.msg import ObjectDistanceArray
 from sensor_msgs.msg import CameraInfo, Image
 
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration
 from semantic_stereo_ros.geometry.rectification import Rectifier, with_projections
-from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes.conversions import calibration_to_infos, image_to_array, infos_to_calibration, make_header, stamp_to_ns
 from semantic_stereo_ros.synthetic import demo_sequence
 
 SIZE = WIDTH, HEIGHT = 320, 240
 TRANSLATION_M = np.array([-0.12, 0.0005, 0.001])
-MODELS = {"plumb_bob": [-0.1, 0.02, 0.0, 0.0, 0.0], "rational_polynomial": [0.8, 0.3, 0.0, 0.0, 0.05, 1.1, 0.5, 0.1], "equidistant": [0.01] * 4}  # fmt: skip
+MODELS = {
+    "plumb_bob": [-0.1, 0.02, 0.0, 0.0, 0.0],
+    "rational_polynomial": [0.8, 0.3, 0.0, 0.0, 0.05, 1.1, 0.5, 0.1],
+    "equidistant": [0.01, 0.01, 0.01, 0.01],
+}
 
 
 def raw_calibration(model="plumb_bob"):
     matrix = np.array([[260.0, 0, 158], [0, 261, 121], [0, 0, 1]])
-    cameras = [CameraModel(matrix, np.array(MODELS[model]), model, name) for name in ("left camera", "right camera")]
+    left, right = (CameraModel(matrix, np.array(MODELS[model]), model, name) for name in ("left camera", "right camera"))
     rotation = cv2.Rodrigues(np.array([0.004, -0.01, 0.005]))[0]
-    return StereoCalibration(*cameras, SIZE, rotation=rotation, translation_m=TRANSLATION_M)
+    return StereoCalibration(left, right, SIZE, rotation=rotation, translation_m=TRANSLATION_M)
 
 
 def write_calibration(folder):
@@ -148,16 +155,14 @@ def test_a_calibration_of_another_size_is_refused(graph, scene, tmp_path):
     assert "320x240" in said[-1].message and "80x240" in said[-1].message
 
 
-def test_nothing_is_decoded_without_subscribers(monkeypatch, dds_environment):
+def test_nothing_is_decoded_without_subscribers(dds_environment):
     """The frames are taken, so that the next subscriber sees a fresh one, and not decoded."""
-    from types import SimpleNamespace
-
     import rclpy
 
     from semantic_stereo_ros.nodes.camera_node import CameraNode
 
     decoded = []
-    capture = SimpleNamespace(grab=lambda: 0.0, retrieve=lambda: decoded.append(1))
+    capture: Any = SimpleNamespace(grab=lambda: 0.0, retrieve=lambda: decoded.append(1))
     context = rclpy.Context()
     rclpy.init(context=context)
     try:
