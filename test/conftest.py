@@ -38,3 +38,12 @@ def drawn_backend(monkeypatch):
     config.schema.cache_clear()
     yield "drawn"
     config.schema.cache_clear()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What tests measured without judging it (record_property("measured", ...)), since times are not asserted."""
+    reports = (report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, []))
+    lines = [str(value) for report in reports for name, value in report.user_properties if name == "measured"]
+    if lines:
+        terminalreporter.section("measured")
+        terminalreporter.write("\n".join(lines) + "\n")

@@ -211,9 +211,9 @@ def listening(domain_id: int, recorder: Recorder | None, on_frame):
             os.environ[DISCOVERY] = before
 
 
-def start_node(name: str, parameters: dict[str, Any], domain_id: int, log) -> subprocess.Popen:
+def start_node(name: str, parameters: dict[str, Any], domain_id: int, log, namespace: str = "") -> subprocess.Popen:
     """One of the package's nodes as a process of this Python, in a domain of this machine only; it ends when this process does."""
-    arguments: list[str] = []
+    arguments = ["-r", f"__ns:={namespace}"] if namespace else []
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={_yaml_value(value)}"]
     command = [sys.executable, "-m", child.__name__, f"semantic_stereo_ros.nodes.{name}", "--ros-args", *arguments]

@@ -34,13 +34,13 @@ class Graph:
         self._publishers: dict = {}
         self._subscriptions: dict = {}
 
-    def start(self, name: str, **parameters) -> subprocess.Popen:
+    def start(self, name: str, namespace: str = "", **parameters) -> subprocess.Popen:
         """Start one of the nodes; its output goes to <folder>/<name>.log. Dots of parameter names are written as __."""
         from semantic_stereo_ros.nodes.demo import start_node
 
         values = {key.replace("__", "."): value for key, value in parameters.items()}
         with self.log(name).open("a", encoding="utf-8") as log:
-            process = start_node(name, values, self.domain_id, log)
+            process = start_node(name, values, self.domain_id, log, namespace)
         self.processes.append(process)
         return process
 
@@ -87,21 +87,22 @@ class Graph:
 class Camera:
     """Publishes stereo frames into a graph, as a driver would."""
 
-    def __init__(self, graph: Graph, reliable: bool = True, image: str = "image_rect") -> None:
+    def __init__(self, graph: Graph, reliable: bool = True, image: str = "image_rect", namespace: str = "") -> None:
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CameraInfo, Image
 
         qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
         self.graph = graph
-        self.images = [graph.publisher(Image, f"{side}/{image}", qos) for side in ("left", "right")]
-        self.infos = [graph.publisher(CameraInfo, f"{side}/camera_info", 5) for side in ("left", "right")]
+        sides = [f"{namespace}/{side}" if namespace else side for side in ("left", "right")]
+        self.images = [graph.publisher(Image, f"{side}/{image}", qos) for side in sides]
+        self.infos = [graph.publisher(CameraInfo, f"{side}/camera_info", 5) for side in sides]
 
     def wait_for_subscribers(self) -> None:
         publishers = (*self.images, *self.infos)
         self.graph.until(lambda: all(p.get_subscription_count() for p in publishers), "pipeline_node's subscriptions")
 
-    def send(self, left: np.ndarray, right: np.ndarray, rig, stamp_ns: int, *, change=None) -> None:
-        """change(left_image, right_image, left_info, right_info) may spoil the messages."""
+    def send(self, left: np.ndarray, right: np.ndarray, rig, stamp_ns: int, *, change=None, skip: tuple[int, ...] = ()) -> None:
+        """change(left_image, right_image, left_info, right_info) may spoil the messages; skip: which of them, by number, are withheld."""
         from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, rig_to_infos
 
         header = make_header(stamp_ns, "left_optical")
@@ -109,8 +110,9 @@ class Camera:
         infos = rig_to_infos(rig, header)
         if change is not None:
             change(*images, *infos)
-        for publisher, message in zip((*self.infos, *self.images), (*infos, *images)):
-            publisher.publish(message)
+        for number, publisher, message in zip((2, 3, 0, 1), (*self.infos, *self.images), (*infos, *images)):
+            if number not in skip:
+                publisher.publish(message)
 
 
 @pytest.fixture(scope="session")
@@ -150,5 +152,5 @@ def new_graph(dds_environment, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make_camera():
-    """make_camera(graph, reliable=..., image=...) -> a Camera."""
+    """make_camera(graph, reliable=..., image=..., namespace=...) -> a Camera."""
     return Camera
