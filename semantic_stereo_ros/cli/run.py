@@ -9,9 +9,10 @@ from typing import Optional
 import typer
 from rich.console import Console
 
+from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.cli import common
 from semantic_stereo_ros.io.images import read_labels
-from semantic_stereo_ros.io.sequences import open_pairs
+from semantic_stereo_ros.io.sequences import MeasuredFiles, open_pairs
 from semantic_stereo_ros.io.writers import ResultWriter
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.types import Scene, SceneStatus, Segmentation
@@ -19,7 +20,7 @@ from semantic_stereo_ros.types import Scene, SceneStatus, Segmentation
 
 def run(
     left: str = typer.Argument(..., help="Left image, folder, quoted glob, or video."),
-    right: str = typer.Argument(..., help="Right image, folder, quoted glob, or video."),
+    right: Optional[str] = typer.Argument(None, help="Right image, folder, quoted glob, or video. Not needed with --disparity or --depth."),
     calibration: str = typer.Option(
         ...,
         "--calibration",
@@ -32,6 +33,17 @@ def run(
     segmentation: Optional[str] = common.SegmentationName,
     assignments: list[str] = common.Assignments,
     config_file: Optional[Path] = common.ConfigFile,
+    disparity: Optional[str] = typer.Option(
+        None,
+        "--disparity",
+        help="Disparity that the camera made, instead of matching: file, folder or quoted glob of .npy, .pfm, KITTI .png.",
+    ),
+    depth: Optional[str] = typer.Option(
+        None, "--depth", help="Depth that the camera made, likewise: .npy, .pfm, .tif in m, 16-bit .png in mm."
+    ),
+    map_scale: Optional[float] = typer.Option(
+        None, "--map-scale", min=1e-6, help="Values per px or m in those files, where they differ: 5000 for TUM's depth, 256 for KITTI's."
+    ),
     masks: Optional[Path] = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
     poses: Optional[Path] = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
     z_far: Optional[float] = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
@@ -50,8 +62,16 @@ def run(
 
     Example: semantic-stereo run left.png right.png -c calib.txt -o out --z-far 20
     """
+    measured = _measured(disparity, depth, map_scale)
+    if stereo is None and measured is not None:
+        stereo = "external"
     config = common.build_config(stereo, segmentation, assignments, config_file)
-    pairs = open_pairs(left, right, calibration, baseline_m=baseline, rectified=rectified, poses=poses, fps=fps)
+    if (config.stereo.backend == "external") != (measured is not None):
+        raise ConfigError(
+            f"the stereo backend is {config.stereo.backend} and {'a' if measured else 'no'} disparity or depth is given: --stereo external "
+            "and --disparity or --depth belong together"
+        )
+    pairs = open_pairs(left, right, calibration, measured=measured, baseline_m=baseline, rectified=rectified, poses=poses, fps=fps)
     total = len(pairs) if limit is None else min(limit, len(pairs))
     given = Segmentation.from_labels(read_labels(masks)) if masks is not None else None
     single = len(pairs) == 1 and Path(left).is_file()
@@ -71,6 +91,18 @@ def run(
         pipeline.close()
     if scene is not None and not quiet:
         _summarise(scene, writer.directory)
+
+
+def _measured(disparity: Optional[str], depth: Optional[str], scale: Optional[float]) -> Optional[MeasuredFiles]:
+    if disparity is not None and depth is not None:
+        raise ConfigError("--disparity and --depth exclude each other: give the one that the camera measures")
+    if disparity is not None:
+        return MeasuredFiles(disparity, "disparity", scale)
+    if depth is not None:
+        return MeasuredFiles(depth, "depth", scale)
+    if scale is not None:
+        raise ConfigError("--map-scale needs --disparity or --depth: it is the scale of their files")
+    return None
 
 
 def _note(scene: Scene) -> str:

@@ -1,4 +1,4 @@
-"""Ground-truth disparity files: .npy, .npz, .pfm, float .tif, 16-bit .png of KITTI."""
+"""Disparity files, ground truth or a camera's own: .npy, .npz, .pfm, float .tif, 16-bit .png of KITTI."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from semantic_stereo_ros.io.images import read_bytes
 KITTI_SCALE = 256.0
 
 
-def read_disparity(path: str | Path, *, scale: float | None = None, invalid: float | None = None) -> np.ndarray:
+def read_disparity(path: str | Path, *, scale: float | None = None, invalid: float | None = None, empty_ok: bool = False) -> np.ndarray:
     """(H, W) float32 disparity in px, NaN where the file has no truth.
 
     scale: file values per px; by default 256 for 16-bit PNG (KITTI), 1 otherwise. invalid: the value that means 'no truth'
-    beside NaN and infinity; by default 0 for PNG, none otherwise. Raises InputFileError for a file that is no (H, W) map.
+    beside NaN and infinity; by default 0 for PNG, none otherwise. Raises InputFileError for a file that is no (H, W) map, or, unless
+    empty_ok, without any truth.
     """
     path = Path(path)
     values = read_map(path, "disparity")
@@ -34,7 +35,7 @@ def read_disparity(path: str | Path, *, scale: float | None = None, invalid: flo
         unknown |= disparity == np.float32(invalid)
     disparity /= np.float32(scale)
     disparity[unknown] = np.nan
-    if unknown.all():
+    if unknown.all() and not empty_ok:
         raise InputFileError(f"{path} holds no pixel with truth: is the value that marks unknown pixels right ({invalid})?")
     return disparity
 

@@ -1,4 +1,7 @@
-"""Stereo pairs from disk, one frame after the other: one pair of files, two folders, two globs or two videos."""
+"""Stereo pairs from disk, one frame after the other: one pair of files, two folders, two globs or two videos.
+
+Disparity or depth files that a camera made may come beside the images, and then take the place of the right ones.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,26 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from semantic_stereo_ros.checks import ImageError, InputFileError
+from semantic_stereo_ros.checks import CalibrationError, ImageError, InputFileError
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
 from semantic_stereo_ros.io.calibration import load_calibration
+from semantic_stereo_ros.io.depth import read_depth
+from semantic_stereo_ros.io.disparity_files import read_disparity
 from semantic_stereo_ros.io.images import read_bytes, read_image
-from semantic_stereo_ros.types import StereoFrame, StereoRig
+from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
+MAP_SUFFIXES = (".npy", ".npz", ".pfm", ".png", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
 @dataclass(frozen=True, eq=False)
 class RawPair:
-    """One pair as stored. left, right: (H, W) or (H, W, 3) RGB uint8 or uint16; stamp_ns; name: of the left file or frame number."""
+    """One pair as stored. left, right: (H, W) or (H, W, 3) RGB uint8 or uint16, right None where there is none; stamp_ns; name: of the
+    left file or frame number."""
 
     left: np.ndarray
-    right: np.ndarray
+    right: np.ndarray | None
     stamp_ns: int
     name: str
 
@@ -45,10 +52,13 @@ class PairSource(Protocol):
 
 
 class FilePairs:
-    """Pairs of image files. Stamps come from the file names when all are long digits (ns, us, ms or s since 1970), else from fps."""
+    """Pairs of image files, or left ones alone.
 
-    def __init__(self, left: Sequence[Path], right: Sequence[Path], fps: float) -> None:
-        self.left, self.right = list(left), list(right)
+    Stamps come from the file names when all are long digits (ns, us, ms or s since 1970), else from fps.
+    """
+
+    def __init__(self, left: Sequence[Path], right: Sequence[Path] | None, fps: float) -> None:
+        self.left, self.right = list(left), None if right is None else list(right)
         self.stamps_ns = stamps_of_names([file.stem for file in self.left]) or [round(i * 1e9 / fps) for i in range(len(self.left))]
         first = read_image(self.left[0])
         self.size_wh = (first.shape[1], first.shape[0])
@@ -57,8 +67,11 @@ class FilePairs:
         return len(self.left)
 
     def __iter__(self) -> Iterator[RawPair]:
-        for left, right, stamp_ns in zip(self.left, self.right, self.stamps_ns):
-            yield RawPair(*alike(read_image(left), read_image(right)), stamp_ns, left.stem)
+        for number, (left, stamp_ns) in enumerate(zip(self.left, self.stamps_ns)):
+            if self.right is None:
+                yield RawPair(read_image(left), None, stamp_ns, left.stem)
+            else:
+                yield RawPair(*alike(read_image(left), read_image(self.right[number])), stamp_ns, left.stem)
 
 
 class VideoPairs:
@@ -101,14 +114,49 @@ class VideoPairs:
             right.release()
 
 
+class MeasuredFiles:
+    """What a camera measured, one file per frame.
+
+    kind: 'disparity' or 'depth'. scale: stored values per px or m, None = what the format says (see read_disparity, read_depth).
+    """
+
+    def __init__(self, path: str | Path, kind: str, scale: float | None = None) -> None:
+        self.kind, self.scale = kind, scale
+        self.files = named_files(path, MAP_SUFFIXES, f"{kind} file")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Measured:
+        """Raises InputFileError for a file that is no such map."""
+        if self.kind == "depth":
+            return Measured(depth_m=read_depth(self.files[number], self.scale))
+        return Measured(disparity_px=read_disparity(self.files[number], scale=self.scale, empty_ok=True))
+
+
 class StereoSequence:
     """Rectified frames of a source. rig: of the frames; len(); iterating yields (frame, name) and may be repeated.
 
-    A raw calibration is applied on the way. poses: (N, 4, 4) camera to world, or None.
+    A raw calibration is applied on the way. poses: (N, 4, 4) camera to world, or None. measured: one map per frame, or None; maps belong
+    to rectified images, so beside a raw calibration they are refused.
     """
 
-    def __init__(self, source: PairSource, calibration: StereoRig | StereoCalibration, poses: np.ndarray | None = None, alpha: float = 0.0):
-        self.source = source
+    def __init__(
+        self,
+        source: PairSource,
+        calibration: StereoRig | StereoCalibration,
+        poses: np.ndarray | None = None,
+        alpha: float = 0.0,
+        measured: MeasuredFiles | None = None,
+    ):
+        self.source, self.measured = source, measured
+        if measured is not None and isinstance(calibration, StereoCalibration):
+            raise CalibrationError(
+                f"given {measured.kind} files belong to rectified images, but the calibration is of raw ones: say --rectified if "
+                "the images are rectified, or give their own calibration"
+            )
+        if measured is not None and len(measured) != len(source):
+            raise InputFileError(f"there must be one {measured.kind} file per image, got {len(measured)} for {len(source)} images")
         self.rectifier = Rectifier(calibration, alpha) if isinstance(calibration, StereoCalibration) else None
         self.rig: StereoRig = self.rectifier.rig if self.rectifier is not None else calibration  # pyright: ignore[reportAttributeAccessIssue]
         if poses is not None and len(poses) < len(source):
@@ -121,17 +169,19 @@ class StereoSequence:
     def __iter__(self) -> Iterator[tuple[StereoFrame, str]]:
         for number, pair in enumerate(self.source):
             left, right = pair.left, pair.right
-            if self.rectifier is not None:
+            if self.rectifier is not None and right is not None:
                 left, right = self.rectifier(left, right)
             pose = self.poses[number] if self.poses is not None else None
-            yield StereoFrame(left, right, self.rig, pair.stamp_ns, pose), pair.name
+            measured = self.measured[number] if self.measured is not None else None
+            yield StereoFrame(left, right, self.rig, pair.stamp_ns, pose, measured), pair.name
 
 
 def open_pairs(
     left: str | Path,
-    right: str | Path,
+    right: str | Path | None,
     calibration: str | Path | StereoRig | StereoCalibration,
     *,
+    measured: MeasuredFiles | None = None,
     baseline_m: float | None = None,
     rectified: bool = False,
     fps: float | None = None,
@@ -142,21 +192,32 @@ def open_pairs(
 
     calibration: a file of any known format (see io.calibration) or a loaded one. baseline_m: overrides the file's. rectified: the
     images are rectified although the calibration describes raw cameras. fps: the rate that stamps are made with (10 for images,
-    the video's own). poses: a KITTI poses file. Folders and globs are paired by sorted name.
+    the video's own). poses: a KITTI poses file. measured: disparity or depth files, beside which right may be None. Folders and globs
+    are paired by sorted name.
     Raises InputFileError, ImageError or CalibrationError with one sentence.
     """
+    if right is None and measured is None:
+        raise InputFileError("the right images are missing: give them, or disparity or depth files that the camera made")
     source = open_source(left, right, fps)
     if isinstance(calibration, (str, Path)):
         calibration = load_calibration(
-            calibration, image_size_wh=source.size_wh, baseline_m=baseline_m, rectified=rectified, image_paths=(str(left), str(right))
+            calibration,
+            image_size_wh=source.size_wh,
+            baseline_m=baseline_m,
+            rectified=rectified,
+            image_paths=(str(left), str(right or left)),
         )
-    return StereoSequence(source, calibration, read_poses(poses) if poses is not None else None, alpha)
+    return StereoSequence(source, calibration, read_poses(poses) if poses is not None else None, alpha, measured)
 
 
-def open_source(left: str | Path, right: str | Path, fps: float | None = None) -> PairSource:
-    """The raw pairs, without a calibration."""
+def open_source(left: str | Path, right: str | Path | None, fps: float | None = None) -> PairSource:
+    """The raw pairs, without a calibration; without `right` the left images alone, which must be image files."""
     if fps is not None and not fps > 0:
         raise InputFileError(f"the frame rate must be above zero, got {fps:g}")
+    if right is None:
+        if _is_video(left):
+            raise InputFileError(f"without right images the left ones must be image files, got the video {left}")
+        return FilePairs(image_files(left), None, fps or 10.0)
     if _is_video(left) or _is_video(right):
         if not (_is_video(left) and _is_video(right)):
             raise InputFileError(f"both inputs must be videos or both images, got {left} and {right}")
@@ -172,11 +233,16 @@ def open_source(left: str | Path, right: str | Path, fps: float | None = None) -
 
 def image_files(path: str | Path) -> list[Path]:
     """The images that a file, a folder or a glob names, in natural order of name (frame2 before frame10)."""
+    return named_files(path, IMAGE_SUFFIXES, "image file")
+
+
+def named_files(path: str | Path, suffixes: tuple[str, ...], noun: str) -> list[Path]:
+    """The files that a file, a folder (those with one of the suffixes) or a glob names, in natural order. Raises InputFileError."""
     text = str(path)
     if Path(text).is_dir():
-        files = [file for file in Path(text).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+        files = [file for file in Path(text).iterdir() if file.suffix.lower() in suffixes and not file.name.startswith(".")]
         if not files:
-            raise InputFileError(f"the folder {text} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+            raise InputFileError(f"the folder {text} holds no {noun}s ({', '.join(suffixes)})")
         return sorted(files, key=_natural)
     if glob.has_magic(text) and not Path(text).exists():
         files = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute patterns
@@ -185,7 +251,7 @@ def image_files(path: str | Path) -> list[Path]:
             raise InputFileError(f"no file matches {text}")
         return sorted(files, key=_natural)
     if not Path(text).exists():
-        raise InputFileError(f"the image file {text} does not exist: check the path")
+        raise InputFileError(f"the {noun} {text} does not exist: check the path")
     return [Path(text)]
 
 

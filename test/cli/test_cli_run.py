@@ -123,6 +123,65 @@ def test_z_far_cuts_the_clouds(scene, tmp_path):
     assert z.max() <= 3.0
 
 
+def write_measured(folder, truth, form):
+    """One file of the true depth or disparity; the option that names it, with its path."""
+    rig = truth.rig
+    depth_m = (rig.bf / (truth.disparity_px + rig.doffs_px)).astype(np.float32)
+    if form == "depth.png":
+        cv2.imwrite(str(folder / form), np.rint(depth_m * 1000).astype(np.uint16))
+    elif form == "tum.png":
+        cv2.imwrite(str(folder / form), np.rint(depth_m * 5000).astype(np.uint16))
+        return "--map-scale", "5000", "--depth", folder / form
+    elif form == "disparity.png":
+        cv2.imwrite(str(folder / form), np.rint(truth.disparity_px * 256).astype(np.uint16))
+    elif form.endswith(".npy"):
+        np.save(folder / form, depth_m)
+    else:
+        cv2.imwrite(str(folder / form), truth.disparity_px.astype(np.float32))
+    return ("--depth" if form.startswith("depth") else "--disparity"), folder / form
+
+
+@pytest.mark.parametrize("form", ["depth.png", "tum.png", "depth.npy", "disparity.pfm", "disparity.png"])
+def test_depth_or_disparity_of_the_camera_needs_no_right_image(scene, tmp_path, form):
+    """The true map as a file: with the true masks each distance is the truth, within what the file can hold."""
+    folder, sequence = scene
+    given = write_measured(tmp_path, sequence[0], form)
+    left = folder / "left" / "0000.png"
+    arguments = ("run", left, "-c", folder / "K.txt", "-o", tmp_path / "out", "--masks", folder / "ids.png", "--quiet", *given)
+    result = semantic_stereo(*arguments)
+    assert result.returncode == 0, result.stderr
+    depth_m = np.load(tmp_path / "out/stereo/depth.npy")
+    true_m = sequence.rig.bf / (sequence[0].disparity_px + sequence.rig.doffs_px)
+    assert np.nanmax(np.abs(depth_m / true_m - 1)) < 0.01
+    objects = json.loads((tmp_path / "out/fusion/objects.json").read_text(encoding="utf-8"))["objects"]
+    measured = {tuple(o["box_xyxy"]): o for o in objects if o["box_xyxy"] and o["distance_m"] is not None}
+    pairs = [(measured[t.box_xyxy], t) for t in sequence[0].objects if t.pixels > 500 and t.box_xyxy in measured]
+    assert len(pairs) >= 3
+    for item, true in pairs:
+        assert item["distance_m"] == pytest.approx(true.distance_m, rel=0.03) and item["distance_sigma_m"] > 0
+
+
+def test_given_maps_that_do_not_fit_are_answered_with_one_sentence(scene, tmp_path):
+    folder, sequence = scene
+    left, right, k = folder / "left/0000.png", folder / "right/0000.png", folder / "K.txt"
+    option, depth = "--depth", tmp_path / "depth.npy"
+    write_measured(tmp_path, sequence[0], "depth.npy")
+    np.save(tmp_path / "small.npy", np.ones((20, 30), np.float32))
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((360, 480), np.uint8))
+    for arguments, message in [
+        ((left,), "the right images are missing"),
+        ((left, right, "--stereo", "external"), "belong together"),
+        ((left, option, depth, "--stereo", "sgbm"), "belong together"),
+        ((left, option, depth, "--disparity", depth), "exclude each other"),
+        ((left, right, "--map-scale", "5"), "--map-scale needs"),
+        ((left, option, tmp_path / "small.npy"), "the depth is 30x20 but the left image 480x360"),
+        ((left, option, tmp_path / "none.npy"), "the depth file"),
+        ((left, option, tmp_path / "picture.png"), "8-bit"),
+        ((folder / "left", option, depth), "one depth file per image, got 1 for 3"),
+    ]:
+        assert_one_sentence(semantic_stereo("run", *arguments, "-c", k, "-o", tmp_path / "out"), message)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -130,7 +130,7 @@ def test_missing_and_empty_sources(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputFileError, match="does not exist"):
         open_source(tmp_path / "no.png", tmp_path / "no.png")
-    with pytest.raises(InputFileError, match="holds no images"):
+    with pytest.raises(InputFileError, match="holds no image files"):
         open_source(tmp_path / "empty", tmp_path / "empty")
     with pytest.raises(InputFileError, match="no file matches"):
         open_source(f"{tmp_path}/*.png", f"{tmp_path}/*.png")
