@@ -26,7 +26,8 @@ class JoiningNode(StreamNode):
         """stage: whose outputs the node publishes; stages: whose parameters it has."""
         super().__init__(name, stages, (*SECTIONS, "join"), **node_options)
         self.outputs = OutputPublishers(self, outputs_of(stage))
-        self.health = StreamHealth(join=JoinHealth())
+        self.health = StreamHealth(wanted=False)
+        self._join_health = JoinHealth()
         self._inputs: JoinedInputs | None = None
         self._inputs_lock = threading.Lock()  # made and ended on the thread of a transition
         self.create_timer(DEMAND_PERIOD_S, self._review_demand, clock=self._steady)
@@ -47,9 +48,12 @@ class JoiningNode(StreamNode):
 
     # What StageNode asks ----------------------------------------------------------------------------------------------------
 
+    def publishers(self) -> Iterable[OutputPublishers]:
+        return (self.outputs,)
+
     def start(self) -> None:
         with self._inputs_lock:
-            self.health = StreamHealth(join=JoinHealth(), started_s=time.monotonic())
+            self.health, self._join_health = StreamHealth(wanted=False), JoinHealth()
             self._inputs = JoinedInputs(self, self._on_joined, self.settings.sections["join"], self.input.reliability)
             self.health.inputs = self._inputs.health
 
@@ -72,12 +76,13 @@ class JoiningNode(StreamNode):
                 self._tell_join(self._inputs, now_s)
 
     def _tell_join(self, inputs: JoinedInputs, now_s: float) -> None:
-        counts, told = inputs.join.counts, self.health.join
-        assert told is not None
+        counts, told = inputs.join.counts, self._join_health
         lone = {f"no {part} came": number for part, number in counts.missing.items()}
         lone.update({f"{part} came too late": number for part, number in counts.too_late.items()})
-        told.lone.update(now_s, sum(lone.values()) + counts.evicted)
+        slower = counts.missing.get("masks", 0)  # a segmentation that is slower than stereo is no loss
+        told.lone.update(now_s, sum(lone.values()) - slower)
         told.why = inputs.join.last_miss
+        told.jumps.update(now_s, counts.jumps)
         frames, megabytes = inputs.join.waiting
         told.totals = {
             "joined": counts.joined,
@@ -97,14 +102,16 @@ class JoiningNode(StreamNode):
         with self._inputs_lock:
             if self._inputs is None or self.stage is None:
                 return
-            self.health.wanted = self.wanted()
-            if self.health.wanted:
+            wanted, health = self.wanted(), self.health
+            if wanted and not health.wanted:
+                health.started_s = time.monotonic()  # its inputs have just been asked for
+            health.wanted, health.join = wanted, self._join_health if wanted else None
+            if wanted:
                 self._inputs.demand(self.required(), self.extras())
             else:
                 self._inputs.demand(())
 
     def _on_joined(self, joined: Joined) -> None:
-        assert self.health.join is not None
-        self.health.join.joined.add(time.monotonic())
+        self._join_health.joined.add(time.monotonic())
         if self.health.wanted and self.worker is not None:
             self.worker.submit(joined)
