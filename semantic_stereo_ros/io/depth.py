@@ -26,7 +26,7 @@ def depth_in_metres(values: np.ndarray, scale: float | None = None) -> np.ndarra
         scale = MILLIMETRE if np.issubdtype(values.dtype, np.integer) else 1.0
     depth_m = values.astype(np.float32)
     if scale != 1.0:
-        depth_m *= np.float32(1.0 / scale)
+        depth_m /= np.float32(scale)
     with np.errstate(invalid="ignore"):
         depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
     return depth_m

@@ -83,6 +83,8 @@ def decode_image(data, width: int, height: int, encoding: str, step: int | None 
         raise ImageError(f"an image must have at least one pixel, got width {width} and height {height}")
     if encoding.lower() in _SUBSAMPLED and width % 2:
         raise ImageError(f"a {encoding} image must have an even width, got {width}")
+    if encoding.lower().startswith("bayer") and min(width, height) < 3:
+        raise ImageError(f"a {encoding} image must have at least 3x3 pixels, got {width}x{height}")
     if entry.conversion in ("nv12", "nv21", "nv24"):
         return _decode_planar(data, width, height, str(entry.conversion), step)
     pixels = _rows(data, width, height, np.dtype(entry.dtype), entry.channels, step, encoding)

@@ -225,9 +225,10 @@ def infos_to_calibration(left: CameraInfo, right: CameraInfo) -> StereoCalibrati
 
 
 def _delivered(info: CameraInfo, matrix: Any) -> tuple[np.ndarray, tuple[int, int]]:
-    """A K or P of the full sensor as that of the delivered image, and the image's size."""
+    """A K or P of the full sensor as that of the delivered image, and the image's size. One that was never set stays zero."""
     roi = (info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height)
-    return apply_binning_roi(matrix, (info.width, info.height), (info.binning_x, info.binning_y), roi)
+    delivered, size_wh = apply_binning_roi(matrix, (info.width, info.height), (info.binning_x, info.binning_y), roi)
+    return delivered if np.any(matrix) else np.zeros_like(delivered), size_wh
 
 
 def pose_to_matrix(pose: Pose) -> np.ndarray:

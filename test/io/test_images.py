@@ -7,6 +7,8 @@ import array
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from semantic_stereo_ros.checks import ImageError, InputFileError
 from semantic_stereo_ros.io.images import ENCODINGS, decode_compressed, decode_image, read_image, read_labels
@@ -225,3 +227,74 @@ def test_label_files(tmp_path):
     cv2.imwrite(str(tmp_path / "colour.png"), pixels(3))
     with pytest.raises(ImageError, match="single-channel"):
         read_labels(tmp_path / "colour.png")
+
+
+@pytest.mark.parametrize("layout", ["", "jpeg", "mono8; png compressed ", "rgb8; jpeg compressed bgr8", "bgr8; png compressed bgr8"])
+def test_compressed_messages_in_each_layout_give_rgb(layout):
+    image = np.full((H, W, 3), (200, 40, 90), np.uint8)
+    codec = ".png" if "png" in layout else ".jpg"
+    decoded = decode_compressed(cv2.imencode(codec, image[..., ::-1])[1].tobytes(), layout=layout)
+    assert np.abs(decoded.astype(int) - image).max() <= (0 if codec == ".png" else 3)
+
+
+def test_a_layout_that_says_rgb_means_exchanged_channels():
+    """sensor_msgs/CompressedImage: the last word is the order in which the codec, which expects BGR, was given the pixels."""
+    image = pixels(3)
+    data = cv2.imencode(".png", image)[1].tobytes()  # given RGB in OpenCV's BGR place
+    np.testing.assert_array_equal(decode_compressed(data, layout="rgb8; png compressed rgb8"), image)
+
+
+def test_a_compressed_mosaic_is_demosaiced():
+    mosaic = pixels()
+    decoded = decode_compressed(cv2.imencode(".png", mosaic)[1].tobytes(), layout="bayer_rggb8; png compressed ")
+    np.testing.assert_array_equal(decoded, decode_image(mosaic.tobytes(), W, H, "bayer_rggb8"))
+
+
+def test_a_compressed_depth_image_is_no_camera_image():
+    with pytest.raises(ImageError, match="depth image's"):
+        decode_compressed(cv2.imencode(".png", pixels(1, np.uint16))[1].tobytes(), layout="16UC1; compressedDepth png")
+
+
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e not in ("nv12", "nv21", "yuv422", "uyvy", "yuv422_yuy2", "yuyv")])
+@pytest.mark.parametrize("size_wh", [(7, 5), (3, 3), (1, 4), (2, 1), (1, 1)])
+def test_odd_and_tiny_sizes_decode_or_are_refused(encoding, size_wh):
+    """Whatever is no mosaic decodes at any size; a mosaic needs neighbours."""
+    width, height = size_wh
+    data = RNG.integers(0, 255, 8 * width * height, np.uint8)
+    if encoding.startswith("bayer") and min(size_wh) < 3:
+        with pytest.raises(ImageError, match="at least 3x3"):
+            decode_image(data, width, height, encoding)
+    else:
+        assert decode_image(data, width, height, encoding).shape[:2] == (height, width)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from([*ENCODINGS, "", "RGB8", "32FC3", "h264", "bayer_rggb12", "8UC5"]),
+    st.integers(-1, 20) | st.just(2**31),
+    st.integers(-1, 20) | st.just(2**31),
+    st.none() | st.integers(-1, 100) | st.just(2**32 - 1),
+    st.booleans(),
+    st.integers(0, 4000),
+)
+def test_whatever_comes_an_image_or_one_kind_of_error(encoding, width, height, step, big_endian, size):
+    try:
+        image = decode_image(bytes(size), width, height, encoding, step, big_endian)
+    except ImageError as error:
+        assert len(str(error)) > 20
+    else:
+        assert image.shape[:2] == (height, width) and image.dtype in (np.uint8, np.uint16, np.float32)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([".jpg", ".png"]), st.integers(0, 2**32), st.floats(0, 1), st.integers(0, 20))
+def test_broken_compressed_data_give_an_image_or_one_kind_of_error(codec, seed, kept, flips):
+    rng = np.random.default_rng(seed)
+    data = bytearray(cv2.imencode(codec, rng.integers(0, 255, (H, W, 3), np.uint8))[1].tobytes())
+    for place in rng.integers(0, len(data), flips):
+        data[place] ^= 1 << int(rng.integers(0, 8))
+    try:
+        image = decode_compressed(bytes(data[: round(kept * len(data))]))
+    except ImageError:
+        return
+    assert image.dtype in (np.uint8, np.uint16) and image.ndim in (2, 3)
