@@ -149,8 +149,12 @@ def _pairing(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> I
             yield diagnose("no_joins", why=join.why or "no two stamps are equal")
         else:
             yield diagnose("no_pairs", tolerance=join.tolerance_ms, apart=_apart(list(health.inputs.values())) + why)
+    if join.jumps.recent(now_s):
+        yield diagnose("jumped", times=join.jumps.recent(now_s), seconds=SPAN_S)
     if fraction is not None and fraction < config.min_pair_fraction:
         yield diagnose("few_pairs", fraction=fraction, minimum=config.min_pair_fraction, why=why)
+    elif join.why and join.tolerance_ms is not None:
+        yield diagnose("stamps", why=join.why)
     if skew is not None and skew[1] * 1e3 > config.max_skew_ms:
         yield diagnose("skew", skew=skew[1] * 1e3, maximum=config.max_skew_ms)
 

@@ -26,7 +26,7 @@ from semantic_stereo_ros.io.cameras import Config, StereoCapture, VideoEndedErro
 from semantic_stereo_ros.nodes.conversions import array_to_image, calibration_to_infos, make_header, rig_to_infos
 from semantic_stereo_ros.nodes.diagnostics import diagnostic_array
 from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.health import ERROR, OK, WARN
+from semantic_stereo_ros.nodes.findings import ERROR, OK, WARN
 from semantic_stereo_ros.nodes.node_options import build_section, section_schema
 from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging

@@ -1,54 +1,56 @@
-"""Health as a /diagnostics message."""
+"""An assessment as a /diagnostics message (REP-107): one status per part of a node, the summary first."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
-from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
-from semantic_stereo_ros.nodes.health import Health, Window
+from semantic_stereo_ros.nodes.assessment import Assessment, Status, assess
+from semantic_stereo_ros.nodes.node_options import DiagnosticsConfig
+from semantic_stereo_ros.nodes.resources import ResourceMonitor
+from semantic_stereo_ros.nodes.stream_health import StreamHealth
 
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 
-def diagnostic_array(name: str, stamp: Time, verdict: tuple[int, str], values: Mapping[str, str]) -> DiagnosticArray:
-    """One status. verdict: level 0..2 and its sentence."""
-    status = DiagnosticStatus(level=_LEVELS[verdict[0]], name=name, message=verdict[1], hardware_id="")
-    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
-    message = DiagnosticArray(status=[status])
+class Diagnostics:
+    """Publishes what a node's health means. An ordinary publisher: it speaks in every state of the lifecycle."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._name = node.get_fully_qualified_name().strip("/")
+        self.resources = ResourceMonitor()
+
+    def tell(self, health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> Assessment:
+        """Measure the process, judge, publish; to be called once a second."""
+        working = health.halted is None and health.last_output_s is not None
+        if working != self.resources.begun:
+            self.resources.begin(now_s if working else None)
+        health.resources = self.resources.measure(now_s)
+        assessment = assess(health, config, now_s)
+        message = DiagnosticArray()
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        message.status = [
+            _message(f"{self._name}: {status.name}", status, platform.node() if status.name == "machine" else health.camera)
+            for status in assessment.statuses
+        ]
+        self._publisher.publish(message)
+        return assessment
+
+
+def diagnostic_array(name: str, stamp: Time, verdict: tuple[int, str], values: Mapping[str, str], hardware_id: str = "") -> DiagnosticArray:
+    """One status alone. verdict: level 0..2 and its sentence."""
+    message = DiagnosticArray(status=[_message(name, Status(name, *verdict, dict(values)), hardware_id)])
     message.header.stamp = stamp
     return message
 
 
-def health_values(
-    health: Health, counts: Mapping[str, Any], backends: Mapping[str, str], reliable: Mapping[str, bool], now_s: float
-) -> dict[str, str]:
-    """The lines of a status. counts: totals since the start."""
-    values: dict[str, str] = {
-        "left rate (Hz)": f"{health.left.received.rate(now_s):.2f}",
-        "right rate (Hz)": f"{health.right.received.rate(now_s):.2f}",
-        "output rate (Hz)": f"{health.output.rate(now_s):.2f}",
-        "left publishers": str(health.left.publishers),
-        "right publishers": str(health.right.publishers),
-        "age p50 / p95 (ms)": _milliseconds(health.age_s, now_s),
-        "processing p50 / p95 (ms)": _milliseconds(health.processing_s, now_s),
-        "skew p50 / p95 (ms)": _milliseconds(health.skew_s, now_s),
-        "largest skew (ms)": f"{counts['largest_skew_ns'] / 1e6:.3f}",
-        "pairs": str(counts["pairs"]),
-        "exact pairs": str(counts["exact"]),
-        "unpaired left": str(counts["unpaired_left"]),
-        "unpaired right": str(counts["unpaired_right"]),
-        "dropped": str(counts["dropped"]),
-        "stamp jumps": str(counts["jumps"]),
-        "last error": health.last_error,
-    }
-    values.update({f"{stage} backend": backend for stage, backend in backends.items()})
-    values.update({f"{side} reliability": "reliable" if is_so else "best effort" for side, is_so in reliable.items()})
-    return values
-
-
-def _milliseconds(window: Window, now_s: float) -> str:
-    percentiles = window.percentiles(now_s)
-    return "none" if percentiles is None else f"{percentiles[0] * 1e3:.1f} / {percentiles[1] * 1e3:.1f}"
+def _message(name: str, status: Status, hardware_id: str) -> DiagnosticStatus:
+    result = DiagnosticStatus(level=_LEVELS[status.level], name=name, message=status.message, hardware_id=hardware_id)
+    result.values = [KeyValue(key=key, value=value) for key, value in status.values.items()]
+    return result

@@ -84,6 +84,12 @@ FINDINGS: dict[str, Entry] = {
         "only {fraction:.0%} of what comes is paired, less than diagnostics.min_pair_fraction = {minimum:.0%}{why}",
         "one side loses messages: look at the rates per topic, shared memory (docs/ros.md) and the tolerance",
     ),
+    "jumped": Entry(
+        WARN,
+        "the stamps jumped back {times} times in the last {seconds:g} s, and everything began anew",
+        "fine for a bag that loops or a simulator that was reset; else let one source publish a topic, and set no clock while it runs",
+    ),
+    "stamps": Entry(WARN, "{why}", "synchronise the drivers' clocks and let them stamp what they send", quotes=True),
     "skew": Entry(
         WARN,
         "left and right are taken {skew:.1f} ms apart (95 %), more than diagnostics.max_skew_ms = {maximum:g}",

@@ -13,14 +13,14 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.qos import qos_profile_sensor_data
 
-from semantic_stereo_ros.checks import CalibrationError, SemanticStereoError
+from semantic_stereo_ros.checks import CalibrationError
 from semantic_stereo_ros.config import PipelineConfig
-from semantic_stereo_ros.io.writers import ResultWriter
 from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
 from semantic_stereo_ros.nodes.joining_node import JoiningNode
 from semantic_stereo_ros.nodes.poses import PoseBuffer
 from semantic_stereo_ros.nodes.scene_messages import frame_of, message_to_segmentation
+from semantic_stereo_ros.nodes.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.stamp_join import Joined
 from semantic_stereo_ros.pipeline import FusionStage
 from semantic_stereo_ros.srv import SaveSnapshot
@@ -91,8 +91,10 @@ class FusionNode(JoiningNode):
         self.health.saw_scene(time.monotonic(), scene)
         lacking = PICTURES - item.items.keys()
         if self.active:
-            self.outputs.publish(scene, item.items["disparity"].header.frame_id, self.output, lacking)
-            self.note_published(item.stamp_ns)
+            frame_id = item.items["disparity"].header.frame_id
+            with self.timed("publishing"):
+                self.outputs.publish(scene, frame_id, self.output, lacking)
+            self.note_published(item.stamp_ns, frame_id)
         if not lacking:
             with self._snapshot:
                 self._whole_scene = scene if self._snapshots_wanted else None
@@ -102,19 +104,8 @@ class FusionNode(JoiningNode):
 
     def _save_snapshot(self, request: SaveSnapshot.Request, response: SaveSnapshot.Response) -> SaveSnapshot.Response:
         """Write the next frame, for which image and confidence are asked for, whoever else listens."""
-        scene = self._next_whole_scene()
-        if scene is None:
-            response.message = f"no frame to save came within {SNAPSHOT_TIMEOUT_S:g} s: {self.judge()[1]}"
-            return response
-        try:
-            writer = ResultWriter(request.directory or self.output.snapshot_directory)
-            files = writer.write(scene)
-        except (SemanticStereoError, OSError) as error:
-            response.message = str(error)
-            return response
-        response.success, response.directory = True, str(writer.directory.resolve())
-        response.message = f"{len(files)} files written"
-        return response
+        why = f"none came within {SNAPSHOT_TIMEOUT_S:g} s"
+        return write_snapshot(request, response, self._next_whole_scene, self.output, lambda: f"{why}: {self.judge()[1]}")
 
     def _next_whole_scene(self) -> Scene | None:
         with self._snapshot:

@@ -10,10 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks  # pyright: ignore[reportMissingImports]
+from semantic_stereo_ros.nodes.qos_watch import misfits
 
 
 class ImageInput:
@@ -59,8 +56,7 @@ class ImageInput:
         if self._automatic and offers and all_reliable != self.reliable:
             self.reliable, self._retiring = all_reliable, self._subscription
             self._subscription = self._subscribe()
-        if all_reliable or not self.reliable:
-            self.mismatch = ""
+        self.mismatch = "" if all_reliable or not self.reliable else misfits(offers, self._qos(), publishing=False)
         return len(offers)
 
     def close(self) -> None:
@@ -70,10 +66,11 @@ class ImageInput:
                 self._node.destroy_subscription(subscription)
 
     def _subscribe(self):
+        return self._node.create_subscription(self._kind, self._relative, self._receive, self._qos())
+
+    def _qos(self) -> QoSProfile:
         reliability = ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
-        events = SubscriptionEventCallbacks(incompatible_qos=self._incompatible)
-        return self._node.create_subscription(self._kind, self._relative, self._receive, qos, event_callbacks=events)
+        return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
 
     def _receive(self, message: Any) -> None:
         """While two subscriptions exist, each image comes twice."""
@@ -81,7 +78,3 @@ class ImageInput:
         if self._retiring is None or stamp not in self._recent:
             self._recent.append(stamp)
             self._callback(message)
-
-    def _incompatible(self, _event) -> None:
-        wanted = "reliable" if self.reliable else "best-effort"
-        self.mismatch = f"a publisher's quality of service does not fit the {wanted} subscription; set input.reliability to best_effort"

@@ -67,7 +67,11 @@ class InputConfig:
         False, "take the camera's pose in the world (nav_msgs/Odometry on `pose`, with the left image's stamp) for tracking", dynamic=False
     )
     health_period_s: float = option(
-        30.0, "how often a pair's rows and sides are checked (20 to 50 ms each time); 0 = never", unit="s", minimum=0.0, maximum=86400.0
+        30.0,
+        "how often a pair is checked thoroughly (20 to 50 ms each time); 0 = never",
+        unit="s",
+        minimum=0.0,
+        maximum=86400.0,
     )
 
 
@@ -81,7 +85,9 @@ class OutputConfig:
     obstacle_min_height_m: float = option(0.1, "lower points above the ground are no obstacles", unit="m", minimum=0.0, maximum=10.0)
     obstacle_max_height_m: float = option(2.5, "higher points above the ground are no obstacles", unit="m", minimum=0.0, maximum=100.0)
     process_idle: bool = option(False, "process frames even while nobody subscribes to any output")
-    snapshot_directory: str = option("snapshots", "folder of save_snapshot when its request names none")
+    snapshot_directory: str = option(
+        "snapshots", "folder that save_snapshot writes to; a request may name one below it, never one elsewhere", dynamic=False
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -34,6 +35,7 @@ from semantic_stereo_ros.nodes.conversions import (
 )
 from semantic_stereo_ros.nodes.node_options import OutputConfig
 from semantic_stereo_ros.nodes.object_messages import marker_array, masks_message, objects_message
+from semantic_stereo_ros.nodes.qos_watch import SubscriberWatch
 from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, Segmentation, StereoFrame
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -148,14 +150,24 @@ class OutputPublishers:
     def __init__(self, node: Node, outputs: Iterable[Output] | None = None) -> None:
         """outputs: OUTPUTS unless others are given."""
         overrides = QoSOverridingOptions.with_default_policies()
-        self._publishers = [
-            (output, node.create_publisher(output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides))
-            for output in (OUTPUTS if outputs is None else outputs)
-        ]
+        self._publishers: list[tuple[Output, Publisher]] = []
+        self._watches: list[SubscriberWatch] = []
+        for output in OUTPUTS if outputs is None else outputs:
+            watch = SubscriberWatch(node, output.topic)
+            publisher = node.create_publisher(
+                output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides, event_callbacks=watch.events
+            )
+            self._publishers.append((output, publisher))
+            self._watches.append(watch)
 
     def wanted(self) -> bool:
         """True when anybody subscribes to any output."""
         return any(publisher.get_subscription_count() for _, publisher in self._publishers)
+
+    def unserved(self) -> dict[str, str]:
+        """By topic, the subscribers whose quality of service does not fit. To be asked about once a second."""
+        told = {watch.topic: watch.review(publisher.qos_profile) for watch, (_, publisher) in zip(self._watches, self._publishers)}
+        return {topic: who for topic, who in told.items() if who}
 
     def needs(self) -> frozenset[str]:
         """The parts that the outputs which somebody subscribes to need."""

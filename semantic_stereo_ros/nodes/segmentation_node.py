@@ -41,8 +41,9 @@ class SegmentationNode(JoiningNode):
         self.health.took(time.monotonic(), segmentation=time.monotonic() - start_s)
         if self.active:
             frame_id = item.items["left"].header.frame_id
-            self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)
-            self.note_published(item.stamp_ns)
+            with self.timed("publishing"):
+                self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)
+            self.note_published(item.stamp_ns, frame_id)
 
 
 def main(args: list[str] | None = None) -> int:

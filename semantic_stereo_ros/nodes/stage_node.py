@@ -6,27 +6,31 @@ The executor only receives; `work` runs on one thread that always takes the newe
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from std_srvs.srv import SetBool
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
+from semantic_stereo_ros.nodes.assessment import assess
 from semantic_stereo_ros.nodes.bonds import break_bond, form_bond
-from semantic_stereo_ros.nodes.diagnostics import diagnostic_array
+from semantic_stereo_ros.nodes.diagnostics import Diagnostics
 from semantic_stereo_ros.nodes.executor import SlowCallbackGroup
-from semantic_stereo_ros.nodes.health import ERROR, OK, WARN
+from semantic_stereo_ros.nodes.findings import Diagnosis, diagnose
 from semantic_stereo_ros.nodes.node_options import NODE_OPTIONS, build_section, section_schema
+from semantic_stereo_ros.nodes.outputs import OutputPublishers
 from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
+from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
 
 END_TIMEOUT_S = 1.0
@@ -48,7 +52,8 @@ class StageNode(LifecycleNodeMixin, Node):
     """A lifecycle node around one stage, or all of them.
 
     A subclass names its parameters in __init__, makes its publishers there, and overrides the hooks. `stage` exists from configured
-    to cleaned up; whoever uses it on another thread than the worker's holds `stage_lock`. `active` tells whether to publish.
+    to cleaned up; whoever uses it on another thread than the worker's holds `stage_lock`. `active` tells whether to publish,
+    `enabled` whether to work at all. `health` is what /diagnostics tells: the subclass fills it, and makes a new one per stream.
     """
 
     title = "stage"
@@ -69,10 +74,14 @@ class StageNode(LifecycleNodeMixin, Node):
         self._switcher: LatestOnlyWorker[PipelineConfig] | None = None
         self._bond: Any = None
         self._trouble = ""
-        self._stages, self._sections = tuple(stages), tuple(sections)
+        self._stages, self._sections = tuple(stages), (*sections, "diagnostics")
+        self.health = StreamHealth()
+        self.enabled = True
+        self._switching = self._refused = ""
         self.settings: Settings
         self.parameters = NodeParameters(self, self._options(), self._apply)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = Diagnostics(self)
+        self.create_service(SetBool, "~/enable", self._set_enabled)
         self.create_timer(1.0, self._every_second, clock=self._steady)
         self._starter = None
         if self.parameters.values["autostart"]:
@@ -94,19 +103,18 @@ class StageNode(LifecycleNodeMixin, Node):
     def stop(self) -> None:
         """On deactivation: destroy what `start` made."""
 
+    def check(self, settings: Settings) -> None:
+        """Raise ConfigError for settings that do not go together, at construction and at each change."""
+
     def settings_changed(self, before: Settings) -> None:
         """After an accepted change of parameters, on the executor's thread, not at construction. The stage is handled already."""
 
-    def verdict(self) -> tuple[int, str]:
-        """(level, one sentence) while active: OK, WARN or ERROR of nodes/health."""
-        return OK, "running"
+    def review(self, now_s: float) -> None:
+        """Once a second in any state, before `health` is judged: bring it up to date."""
 
-    def status_values(self) -> dict[str, str]:
-        """Key and value of each line of the node's status in /diagnostics, once a second in any state."""
-        return {}
-
-    def note_refused(self, text: str) -> None:
-        """A frame was refused; `text` says why."""
+    def publishers(self) -> Iterable[OutputPublishers]:
+        """Whose subscribers are watched."""
+        return ()
 
     # Parameters -------------------------------------------------------------------------------------------------------------
 
@@ -120,6 +128,7 @@ class StageNode(LifecycleNodeMixin, Node):
         """Take accepted parameters. Raises ConfigError."""
         pipeline = from_flat({key: value for key, value in values.items() if key in schema()})
         fresh = Settings(pipeline, {section: build_section(section, values) for section in self._sections})
+        self.check(fresh)
         before = getattr(self, "settings", None)
         self.settings = fresh
         if before is not None:
@@ -134,14 +143,19 @@ class StageNode(LifecycleNodeMixin, Node):
     def _switch(self, config: PipelineConfig) -> None:
         """On the switcher's thread: load beside the frames what is new, then swap between two of them."""
         stage = self.stage
-        fresh = stage.prepare(config)
-        with self.stage_lock:
-            stage.adopt(config, fresh)
-        self._trouble = ""
+        self._switching = self._backends_text(config)
+        try:
+            fresh = stage.prepare(config)
+            with self.stage_lock:
+                stage.adopt(config, fresh)
+        finally:
+            self._switching = ""
+        self._refused = ""
+        self._diagnostics.resources.begin(None)
 
     def _switch_failed(self, error: Exception) -> None:
-        self._trouble = f"the new parameters cannot be used: {describe(error)}"
-        self.get_logger().error(self._trouble)
+        self._refused = f"the new parameters cannot be used: {describe(error)}"
+        self.get_logger().error(self._refused)
 
     # Lifecycle --------------------------------------------------------------------------------------------------------------
 
@@ -190,7 +204,7 @@ class StageNode(LifecycleNodeMixin, Node):
             stage.close()
             raise
         self.stage = stage
-        self.worker = LatestOnlyWorker(self.work, self.refuse, self.title)
+        self.worker = LatestOnlyWorker(self._work_if_enabled, self.refuse, self.title)
         self._switcher = LatestOnlyWorker(self._switch, self._switch_failed, "switch")
         self._switch_to_settings()  # in case they changed while loading
 
@@ -243,34 +257,56 @@ class StageNode(LifecycleNodeMixin, Node):
     # Said of the node -------------------------------------------------------------------------------------------------------
 
     def _every_second(self) -> None:
-        level, text = self.judge()
-        if level:
-            self.warn(text)
-        name = f"{self.get_fully_qualified_name().strip('/')}: {self.title}"
-        values = {"lifecycle state": self.lifecycle_state, **self.status_values()}
-        self._diagnostics.publish(diagnostic_array(name, self.get_clock().now().to_msg(), (level, text), values))
+        now_s = time.monotonic()
+        self.review(now_s)
+        self._review_node()
+        for finding in self._diagnostics.tell(self.health, self.settings.sections["diagnostics"], now_s).findings[:1]:
+            if finding.level:
+                self.warn(finding.text)
+
+    def _review_node(self) -> None:
+        health, config = self.health, self.stage.config if self.stage is not None else self.settings.pipeline
+        health.halted = self._halted()
+        health.backends = {stage: getattr(config, stage).backend for stage in ("stereo", "segmentation") if stage in self._stages}
+        health.switching, health.switch_refused = self._switching, self._refused
+        health.unserved = {topic: who for publishers in self.publishers() for topic, who in publishers.unserved().items()}
+
+    def _halted(self) -> Diagnosis | None:
+        """Why no frame is worked on, whatever comes in; None while active and enabled."""
+        state = self.lifecycle_state
+        if state == "configuring":
+            return diagnose("loading", what=self._backends_text(self.settings.pipeline))
+        if self._trouble and state != "active":
+            return diagnose("load_failed", error=f"{state}: {self._trouble}")
+        if state != "active":
+            return diagnose("not_active", state=state)
+        return None if self.enabled else diagnose("disabled")
 
     def judge(self) -> tuple[int, str]:
         """(level, one sentence) in whatever state of the lifecycle."""
-        state = self.lifecycle_state
-        if state == "active":
-            level, text = self.verdict()
-            return (WARN, self._trouble) if self._trouble and level == OK else (level, text)
-        if state == "configuring":
-            return OK, "configuring: loading " + self._backends_text()
-        if self._trouble:
-            return ERROR, f"{state}: {self._trouble}"
-        waits = state in ("unconfigured", "inactive")
-        return OK, f"{state}: waits for a lifecycle manager or `ros2 lifecycle set`" if waits else state
+        self._review_node()
+        found = assess(self.health, self.settings.sections["diagnostics"], time.monotonic())
+        return found.level, found.message
 
-    def _backends_text(self) -> str:
-        config = self.settings.pipeline
-        return ", ".join(getattr(config, stage).backend for stage in ("stereo", "segmentation") if stage in self._stages)
+    def _backends_text(self, config: PipelineConfig) -> str:
+        names = [f"{stage} {getattr(config, stage).backend}" for stage in ("stereo", "segmentation") if stage in self._stages]
+        return " and ".join(names) or "nothing"
+
+    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """std_srvs/SetBool: stop and start the work without a change of the lifecycle; the inputs stay subscribed."""
+        changed, self.enabled = request.data != self.enabled, request.data
+        response.success = True
+        response.message = f"{'' if changed else 'already '}{'enabled' if self.enabled else 'disabled'}"
+        self.get_logger().info(f"{response.message} by a service call")
+        return response
+
+    def _work_if_enabled(self, item: Any) -> None:
+        if self.enabled:
+            self.work(item)
 
     def refuse(self, error: Exception) -> None:
         """A frame could not be processed: say why; the next one may be better."""
-        text = describe(error)
-        self.note_refused(text)
+        self.health.last_error = text = describe(error)
         if isinstance(error, SemanticStereoError):
             self.warn(text)
         elif rclpy.ok(context=self.context) and self._throttle(text):

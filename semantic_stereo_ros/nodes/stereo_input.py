@@ -128,6 +128,7 @@ class StereoInput:
         counts, now_s = self._synchroniser.counts, time.monotonic()
         self.join.totals = vars(counts)
         self.join.lone.update(now_s, counts.unpaired_left + counts.unpaired_right)
+        self.join.jumps.update(now_s, counts.jumps)
         self.join.why = "; ".join(self._unstamped) or self._trend.sentence(self._synchroniser.tolerance_ns)
 
     # What the executor does -------------------------------------------------------------------------------------------------

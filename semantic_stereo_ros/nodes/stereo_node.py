@@ -9,13 +9,15 @@ import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.outputs import OutputPublishers, PartialScene, outputs_of
+from semantic_stereo_ros.nodes.pair_watch import PairWatch
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stereo_input import StereoInput
+from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
 from semantic_stereo_ros.nodes.synchroniser import Pair
@@ -35,6 +37,10 @@ class StereoNode(StreamNode):
         self._inputs: StereoInput | None = None
         self._inputs_lock = threading.Lock()  # made and ended on the thread of a transition
         self._last_stamp_ns: int | None = None
+        self._pair_watch = PairWatch(self.warn)
+
+    def publishers(self) -> Iterable[OutputPublishers]:
+        return (self._announcements, self._outputs)
 
     def make_stage(self, config: PipelineConfig) -> StereoStage:
         return StereoStage(config)
@@ -42,6 +48,7 @@ class StereoNode(StreamNode):
     def start(self) -> None:
         with self._inputs_lock:
             self._last_stamp_ns = None
+            self._pair_watch = PairWatch(self.warn)
             config = dataclasses.replace(self.input, use_pose=False)  # fusion_node's
             self._inputs = StereoInput(self, config, self._on_pair, self.warn)
             self.health = StreamHealth(inputs=self._inputs.inputs, join=self._inputs.join, started_s=time.monotonic())
@@ -51,6 +58,9 @@ class StereoNode(StreamNode):
             if self._inputs is not None:
                 self._inputs.close()
             self._inputs = None
+
+    def check(self, settings: Settings) -> None:
+        check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
 
     def settings_changed(self, before: Settings) -> None:
         with self._inputs_lock:
@@ -89,9 +99,11 @@ class StereoNode(StreamNode):
             self.health.saw_disparity(matched_s, disparity)
             if not self.active:
                 return
-            self._outputs.publish(PartialScene(frame, disparity), frame_id, self.output)
+            with self.timed("publishing"):
+                self._outputs.publish(PartialScene(frame, disparity), frame_id, self.output)
+            self._pair_watch.look(self.health, frame, disparity, self.input, self.settings.sections["diagnostics"], matched_s)
         self._last_stamp_ns = item.stamp_ns
-        self.note_published(item.stamp_ns)
+        self.note_published(item.stamp_ns, frame_id)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -44,8 +44,8 @@ class InputHealth:
 class JoinHealth:
     """How what belongs together meets: left with right, a mask with its disparity.
 
-    joined: one entry per join. lone: what left without its partner. skew_s: |right stamp - left stamp|. why: the reason for the
-    misses in words, where the node knows better than the stamps. tolerance_ms: None for joins of equal stamps.
+    joined: one entry per join. lone: what left without its partner. skew_s: |right stamp - left stamp|. tolerance_ms: None for joins
+    of equal stamps. why: what is wrong with the stamps, or with the newest miss, in words. jumps: times that the stamps went back.
     """
 
     joined: Window = field(default_factory=Window)
@@ -53,6 +53,7 @@ class JoinHealth:
     skew_s: Window = field(default_factory=Window)
     tolerance_ms: float | None = None
     why: str = ""
+    jumps: Total = field(default_factory=Total)
     totals: Mapping[str, int | str] = field(default_factory=dict)
 
     def fraction(self, now_s: float) -> float | None:
@@ -77,11 +78,13 @@ class ResourceHealth:
 class StreamHealth:
     """Everything that /diagnostics tells of one node.
 
-    halted: set while the node is not active or is disabled. wanted: somebody listens. last_error: of the newest refused frame, ''
-    after a good one. switching: what is being loaded beside the old one; refused: why a change was not taken.
+    camera: the frame_id of the images. halted: set while the node is not active or is switched off. wanted: somebody listens.
+    last_error: of the newest refused frame, '' after a good one. switching: what is being loaded beside the old backend;
+    switch_refused, prompts_refused: why the newest change or prompts were not taken.
     """
 
-    inputs: dict[str, InputHealth] = field(default_factory=dict)
+    inputs: Mapping[str, InputHealth] = field(default_factory=dict)
+    camera: str = ""
     join: JoinHealth | None = None
     started_s: float = float("-inf")
     halted: Diagnosis | None = None

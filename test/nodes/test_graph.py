@@ -30,9 +30,10 @@ STEP_NS = 100_000_000
 class Rig:
     """One pipeline_node, one camera with doffs, and a clock that only goes on."""
 
-    def __init__(self, graph, camera):
+    def __init__(self, graph, camera, tmp_path):
         self.graph = graph
-        self.process = graph.start("pipeline_node")
+        self.snapshots = tmp_path
+        self.process = graph.start("pipeline_node", output__snapshot_directory=str(tmp_path))
         self.sequence = random_sequence(5, 4, rig=default_rig(SIZE_WH, baseline_m=0.3, doffs_px=6.5))
         self.truth = self.sequence[0]
         self.camera = camera
@@ -77,9 +78,9 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig(new_graph, make_camera):
+def rig(new_graph, make_camera, tmp_path_factory):
     graph = new_graph()
-    rig = Rig(graph, make_camera(graph))
+    rig = Rig(graph, make_camera(graph), tmp_path_factory.mktemp("snapshots"))
     sent = []
 
     def answered():
@@ -309,12 +310,12 @@ def test_stamps_that_jump_back_start_again(rig):
 
 def test_reliable_publishers_get_a_reliable_subscription(rig):
     def values():
-        return {v.key: v.value for v in rig.diagnostics[-1].status[0].values} if rig.diagnostics else {}
+        return {v.key: v.value for s in rig.diagnostics[-1].status for v in s.values} if rig.diagnostics else {}
 
     rig.graph.until(lambda: values().get("left reliability") == values().get("right reliability") == "reliable", "reliable inputs")
 
 
-def test_idle_node_does_nothing_and_still_takes_a_snapshot(rig, tmp_path):
+def test_idle_node_does_nothing_and_still_takes_a_snapshot(rig):
     rig.graph.unsubscribe("objects")
     rig.diagnostics.clear()
 
@@ -326,12 +327,19 @@ def test_idle_node_does_nothing_and_still_takes_a_snapshot(rig, tmp_path):
     rig.graph.until(idle, "an idle node")
     client = rig.graph.node.create_client(SaveSnapshot, "save_snapshot")
     rig.graph.until(client.service_is_ready, "the snapshot service")
-    future = client.call_async(SaveSnapshot.Request(directory=str(tmp_path / "snapshot")))
-    rig.graph.until(future.done, "the snapshot")
+
+    def saved(directory):
+        future = client.call_async(SaveSnapshot.Request(directory=directory))
+        rig.graph.until(future.done, "the snapshot")
+        return future.result()
+
+    response = saved("now/here")
+    assert response.success and (rig.snapshots / "now" / "here" / "fusion" / "objects.json").is_file(), response.message
+    assert response.directory == str((rig.snapshots / "now" / "here").resolve())
+    for elsewhere in ("../out", "a/../../out", "/tmp/out"):
+        response = saved(elsewhere)
+        assert not response.success and "below output.snapshot_directory" in response.message and not response.directory
     rig.graph.node.destroy_client(client)
-    response = future.result()
-    assert response.success and (tmp_path / "snapshot" / "fusion" / "objects.json").is_file(), response.message
-    assert response.directory == str(tmp_path / "snapshot")
     rig.objects = rig.graph.subscribe(ObjectDistanceArray, "objects")
 
 

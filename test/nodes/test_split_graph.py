@@ -1,6 +1,7 @@
 """stereo_node, segmentation_node and fusion_node over real DDS: the same results as pipeline_node, late masks, laziness, missing nodes."""
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,9 +81,10 @@ class Split:
     def status(self, name):
         """The newest status of one node: (level, message, values), or None."""
         for message in reversed(self.diagnostics):
-            for status in message.status:
-                if status.name.startswith(f"{name}:"):
-                    return status.level[0], status.message, {v.key: v.value for v in status.values}
+            own = [status for status in message.status if status.name.startswith(f"{name}: ")]
+            if own:
+                values = {f"{status.name.partition(': ')[2]}: {v.key}": v.value for status in own for v in status.values}
+                return own[0].level[0], own[0].message, values
         return None
 
     def said(self, name, words):
@@ -91,9 +93,9 @@ class Split:
 
 
 @pytest.fixture(scope="module")
-def split(new_graph, make_camera, sequence):
+def split(new_graph, make_camera, sequence, tmp_path_factory):
     graph = new_graph()
-    split = Split(graph, make_camera(graph), sequence)
+    split = Split(graph, make_camera(graph), sequence, output__snapshot_directory=str(tmp_path_factory.mktemp("snapshots")))
     split.until_answered(split.objects, "the first answer")
     return split
 
@@ -152,10 +154,10 @@ def test_every_output_of_the_last_node_comes_and_is_the_same(single, split, topi
         graph.graph.unsubscribe(topic)
 
 
-def test_snapshot_has_its_picture_though_only_objects_are_listened_to(split, tmp_path):
+def test_snapshot_has_its_picture_though_only_objects_are_listened_to(split):
     client = split.graph.node.create_client(SaveSnapshot, "save_snapshot")
     split.graph.until(client.service_is_ready, "the snapshot service")
-    future = client.call_async(SaveSnapshot.Request(directory=str(tmp_path / "snapshot")))
+    future = client.call_async(SaveSnapshot.Request(directory="snapshot"))
 
     def done():
         if split.stamp_ns in {stamp_to_ns(m.header.stamp) for m in split.objects}:
@@ -167,10 +169,11 @@ def test_snapshot_has_its_picture_though_only_objects_are_listened_to(split, tmp
     split.graph.node.destroy_client(client)
     response = future.result()
     assert response.success, response.message
-    assert (tmp_path / "snapshot" / "fusion" / "objects.json").is_file()
+    written = Path(response.directory)
+    assert (written / "fusion" / "objects.json").is_file()
     from semantic_stereo_ros.io.images import read_image
 
-    picture = read_image(tmp_path / "snapshot" / "segmentation" / "overlay.png")
+    picture = read_image(written / "segmentation" / "overlay.png")
     assert np.mean(picture == split.sequence[0].frame.left) > 0.2, "the camera's picture is under the masks"
 
 

@@ -1,0 +1,47 @@
+"""Who does not hear whom, and why: DDS says that a quality of service does not fit, this says which node and which policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks  # pyright: ignore[reportMissingImports]
+
+
+def misfits(endpoints: Iterable[Any], own: QoSProfile, *, publishing: bool) -> str:
+    """The endpoints (get_*_info_by_topic) that do not fit a publisher (`publishing`) or subscription of `own`, in words; '' = all fit."""
+    found = []
+    for endpoint in endpoints:
+        theirs = endpoint.qos_profile
+        fits, why = qos_check_compatible(own, theirs) if publishing else qos_check_compatible(theirs, own)
+        if fits == QoSCompatibility.ERROR:
+            name = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+            found.append(f"{name} ({' '.join(why.replace('ERROR: ', '').rstrip('; ').split())})")
+    return "; ".join(sorted(set(found)))
+
+
+class SubscriberWatch:
+    """One publisher's subscribers that ask for more than it offers. Looks only after DDS reported one, and until there is none."""
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self._node = node
+        self.topic = node.resolve_topic_name(topic)
+        self._alarmed = False
+        self.events = PublisherEventCallbacks(incompatible_qos=self._incompatible)
+
+    def _incompatible(self, _event: Any) -> None:
+        self._alarmed = True
+
+    def review(self, own: QoSProfile) -> str:
+        """To be called about once a second: who does not fit `own`, the publisher's profile; '' = everybody does."""
+        if not self._alarmed:
+            return ""
+        who = misfits(self._node.get_subscriptions_info_by_topic(self.topic), own, publishing=True)
+        self._alarmed = bool(who)
+        return who
