@@ -27,6 +27,7 @@ MIN_INTERIOR_PIXELS, MIN_INTERIOR_FRACTION = 24, 0.15
 UNSEEN_STRIDE = 8
 THINNING = 3
 RIM_MARGIN_PX = 0.3
+RANGE_MARGIN_PX = 4.0
 
 
 @dataclass(frozen=True)
@@ -118,23 +119,22 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
     place = known.place.take(chosen)
     pixel, row = found.index.take(place), found.row.take(place)
     sigma = segment_sums(disparity.sigma_px.reshape(-1).take(pixel), bounds) / np.maximum(np.diff(bounds), 1)
-    smooth, roughness = fit_planes(found, rig.size_wh[0], known.all_shifted, trusted, sigma, thinning)
+    smooth = fit_planes(found, rig.size_wh[0], known.all_shifted, trusted, sigma, thinning)
     inverse_range = smooth * inverse_ray_table(rig).take(found.index)
     q = 1.0 - config.nearest_percentile / 100.0
-    center, near_low, near, near_high = segment_quantiles(inverse_range, found.bounds, (0.5, q - 0.04, q, min(q + 0.04, 1.0)))
+    center, near = segment_quantiles(inverse_range, found.bounds, (0.5, q))
     used = np.where(fallback, valid, np.diff(core.bounds)) * runs.pixels / np.maximum(sampled, 1)
     spread = ObjectSpread(
         count=used,
         sigma_px=sigma,
         iqr_px=iqr,
-        relative_iqr=iqr / median,
-        roughness_px=roughness,
-        near_gap_px=near_high - near_low,
+        width_px=median * np.sqrt(runs.pixels) / rig.fx,
         near_tail_px=np.maximum(near - center - iqr, 0.0),
         rim_shift_px=np.abs(median - middle),
         valid_fraction=valid_fraction,
         unseen=_unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels),
         fallback=fallback,
+        beyond_range_px=(1.0 - valid_fraction) * disparity.max_px * (last - rig.doffs_px > disparity.max_px - RANGE_MARGIN_PX),
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = rig.bf / median

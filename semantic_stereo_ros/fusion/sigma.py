@@ -14,79 +14,70 @@ import numpy as np
 class ObjectSpread:
     """What the sigma model reads, one entry per object. float64.
 
-    count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity;
-    relative_iqr: that per median disparity; roughness_px: what a plane leaves over; near_gap_px: spread of the disparity around the near
-    percentile; near_tail_px: how far that lies beyond where a smooth surface of this interquartile range ends; rim_shift_px: median with
-    the agreeing rim against the one without; valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it;
-    fallback: measured without leaving out a rim.
+    count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity; width_px: the
+    disparity that it would span if it were as deep as it is wide; near_tail_px: how far the near percentile lies beyond where a smooth
+    surface of this interquartile range ends; rim_shift_px: median with the agreeing rim against the one without; valid_fraction: 0..1;
+    unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim; beyond_range_px: the
+    searched range times the unknown share of an object that reaches the range's end, else 0.
     """
 
     count: np.ndarray
     sigma_px: np.ndarray
     iqr_px: np.ndarray
-    relative_iqr: np.ndarray
-    roughness_px: np.ndarray
-    near_gap_px: np.ndarray
+    width_px: np.ndarray
     near_tail_px: np.ndarray
     rim_shift_px: np.ndarray
     valid_fraction: np.ndarray
     unseen: np.ndarray
     fallback: np.ndarray
+    beyond_range_px: np.ndarray
 
 
 def terms_px(spread: ObjectSpread) -> np.ndarray:
     """(terms, objects) error sources in px of disparity, before their coefficients."""
-    missing = 1.0 - spread.valid_fraction
-    unseen = np.minimum(spread.unseen, 1.0)
+    # what is deeper than it is wide, or has a long near end, may be two things in one mask, one behind the other
+    deep = np.minimum(spread.iqr_px / spread.width_px, 1.0)
+    stretched = np.minimum((spread.iqr_px + spread.near_tail_px) / spread.width_px, 1.0)
     return np.stack(
         [
             np.ones_like(spread.sigma_px),
             spread.sigma_px,
             spread.sigma_px * spread.fallback,
-            spread.iqr_px,
-            spread.iqr_px * missing,
-            spread.iqr_px * unseen,
-            spread.iqr_px * np.minimum(spread.relative_iqr, 0.3),
-            spread.roughness_px,
-            spread.near_gap_px,
-            spread.near_tail_px,
-            spread.near_gap_px * spread.roughness_px,
+            spread.iqr_px * (1.0 - spread.valid_fraction),
+            spread.iqr_px * np.minimum(spread.unseen, 1.0),
+            spread.iqr_px * deep * deep,
+            spread.near_tail_px * stretched,
             spread.rim_shift_px,
             np.hypot(spread.sigma_px, spread.iqr_px) / np.sqrt(np.maximum(spread.count, 1.0)),
+            spread.beyond_range_px,
         ]
     )
 
 
 # Coefficients of terms_px, fitted by bench/sigma_calibration's data; see the decision record.
 DEPTH = (
-    0.034,  # an error that all objects have
-    0.31,  # the pixels' own sigma, as it does not average out
+    0.060,  # an error that all objects have
+    0.186,  # the pixels' own sigma, as it does not average out
     1.0,  # more of it where the mask is too thin to leave out a rim (such masks are rare: set, not fitted)
-    0.011,  # extent of the object: wrong mask pixels shift its median
-    1.7,  # more where disparity is missing inside the mask
-    0.16,  # more where it is missing around the mask
-    0.35,  # more for masks that are very deep: they may hold two things
-    0.019,  # what a plane leaves over
-    0.026,  # spread around the near percentile
-    0.025,  # a near tail beyond a smooth surface's
-    0.023,  # a rough surface with a spread-out near end
-    0.076,  # the rim moves the median
-    0.084,  # sampling
+    0.42,  # extent of the object, where disparity is missing inside the mask: its median shifts
+    0.16,  # the same, where it is missing around the mask
+    0.20,  # deeper than wide
+    0.12,  # a near tail
+    0.50,  # the rim moves the median
+    2.7,  # sampling: neighbours err alike
+    0.35,  # what lies nearer than the searched range (set, not fitted)
 )
 NEAREST = (
-    0.067,  # an error that all objects have
+    0.062,  # an error that all objects have
     0.29,  # the pixels' own sigma, as it does not average out
-    0.5,  # more of it where the mask is too thin to leave out a rim (set, not fitted)
-    0.0091,  # extent of the object: wrong mask pixels shift its median
-    0.081,  # more where disparity is missing inside the mask
-    0.02,  # more where it is missing around the mask
-    0.72,  # more for masks that are very deep: they may hold two things (1.2 by the fit, lowered by hand)
-    0.017,  # what a plane leaves over
-    0.026,  # spread around the near percentile
-    0.3,  # a near tail beyond a smooth surface's
-    0.028,  # a rough surface with a spread-out near end
-    0.067,  # the rim moves the median
-    0.08,  # sampling
+    0.6,  # more of it where the mask is too thin to leave out a rim (set, not fitted)
+    0.15,  # extent of the object, where disparity is missing inside the mask
+    0.0,  # the same, where it is missing around the mask
+    0.32,  # deeper than wide
+    0.90,  # a near tail: it may be another object's
+    0.0,  # the rim moves the median
+    2.3,  # sampling: neighbours err alike
+    0.35,  # what lies nearer than the searched range (set, not fitted)
 )
 
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from semantic_stereo_ros.fusion.label_statistics import LabelPixels, segment_sums
 
-NOISE_SHARE = 0.55  # of a pixel's sigma that its neighbours do not share
+NOISE_PER_SIGMA2, MOST_NOISE = 2.3, 0.9  # what a pixel's neighbours do not share: per px of sigma squared, at most this share of sigma
 OUTLIER = 2.5  # standard deviations
 MIN_ROUGHNESS_PX = 0.05
 
 
 def fit_planes(
     pixels: LabelPixels, width: int, shifted: np.ndarray, trusted: np.ndarray, sigma_px: np.ndarray, thinning: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) float32 smoothed values of all pixels, the unknown ones too, and (rows,) px, what the planes leave over beyond the noise.
+) -> np.ndarray:
+    """(N,) float32 smoothed values of all pixels, the unknown ones too.
 
     width: of the image; shifted: (N,) float32 px, NaN or below zero where unknown; trusted: (N,) float32 0 or 1, what to begin with;
     sigma_px: (rows,) the pixels' mean sigma; thinning: fit to every so manieth pixel.
@@ -37,14 +37,15 @@ def fit_planes(
     weight *= present[fewer]
     coefficients, limit = _plane(some, value, weight, bounds)
     spread = limit / OUTLIER
-    rough = np.sqrt(np.maximum(spread**2 - (NOISE_SHARE * sigma_px) ** 2, 0.0))
+    noise_px = np.minimum(NOISE_PER_SIGMA2 * sigma_px, MOST_NOISE) * sigma_px
+    rough = np.sqrt(np.maximum(spread**2 - noise_px**2, 0.0))
     shrink = np.repeat((rough / np.maximum(spread, 1e-9)).astype(np.float32), each)
     smooth = _at(coefficients, place, each)
     residual = known - smooth
     shrink *= (np.abs(residual) <= np.repeat(limit.astype(np.float32), each)) & present
     residual *= shrink
     smooth += residual
-    return smooth, rough
+    return smooth
 
 
 def _at(coefficients: np.ndarray, place: np.ndarray, each: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ _SMALLEST_SAMPLES = 25
 _LEAST_SHARE = 0.45
 # The drawn-on plane may miss the other's edge by this many allowed steps, and by this share of the step between the edges plus this many
 # allowed steps: the slant must explain the step, or two upright faces one behind the other would become one.
-_MOST_MISSED = 2.0
-_MOST_UNEXPLAINED = 0.6
-_SLACK = 0.5
+_MOST_MISSED = 1.0
+_MOST_UNEXPLAINED = 0.4
+_SLACK = 0.25
 
 
 def join_slants(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray) -> tuple[int, np.ndarray]:

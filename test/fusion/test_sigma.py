@@ -1,8 +1,10 @@
 """The reported sigma is true on scenes that no constant was fitted to."""
 
+import numpy as np
 import pytest
 
 from semantic_stereo_ros.bench.sigma_calibration import QUANTITIES, run
+from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, nearest_sigma_px
 
 
 def test_more_than_half_of_the_errors_lie_within_one_sigma():
@@ -21,3 +23,19 @@ def test_sigma_covers_in_every_range_bin_and_beats_a_constant_relative_one():
             assert row["nll"] < row["relative_nll"], row
         chance = 2.0 * (0.68 * 0.32 / row["count"]) ** 0.5 if row["bin"] != "all" else 0.0
         assert 0.55 - chance <= row["within_1"] <= 0.80 + chance, row
+
+
+def _spread(**changes: float) -> ObjectSpread:
+    usual = {"count": 3000, "sigma_px": 0.25, "iqr_px": 0.3, "width_px": 1.5, "near_tail_px": 0.0, "rim_shift_px": 0.02}
+    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_range_px": 0.0}
+    return ObjectSpread(**{name: np.array([value], float) for name, value in (usual | changes).items()})
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("iqr_px", 1.5), ("near_tail_px", 1.0), ("fallback", 1.0), ("beyond_range_px", 5.0), ("count", 60), ("sigma_px", 0.6)],
+)
+def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
+    """A mask deeper than wide, a near tail, no interior, an object that leaves the searched range, few pixels, noise."""
+    for sigma in (median_sigma_px, nearest_sigma_px):
+        assert sigma(_spread(**{what: value}))[0] > 1.1 * sigma(_spread())[0]

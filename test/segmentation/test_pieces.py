@@ -145,6 +145,8 @@ def test_a_receding_side_joins_the_front_it_runs_into():
     assert count == 1 and joined[20, 15] == joined[20, 45] > 0
     d[5:35, 10:30] = 20.0  # an upright face eight pixels of disparity behind does not
     assert join_slants(labels, 2, d, allowed)[0] == 2
+    d[5:35, 10:30] = np.linspace(24, 26, 20)  # nor one that leans a little: its plane explains a fifth of the step
+    assert join_slants(labels, 2, d, allowed)[0] == 2
 
 
 def test_a_refused_union_falls_back_to_its_parts():
