@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -63,12 +66,26 @@ def run_node(make_node, args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        with uninterrupted():
+            if node is not None:
+                node.destroy_node()
+            rclpy.try_shutdown()
     if threading.active_count() > 1:
         _leave(code)
     return code
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C does not break off what is done in here. `ros2 launch` and the terminal may each send one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave(code: int) -> None:

@@ -31,6 +31,7 @@ from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes import dds
 from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
+from semantic_stereo_ros.nodes.executor import uninterrupted
 from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
 from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import bridge_logging, unbridge_logging
@@ -211,11 +212,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
-        rclpy.try_shutdown()
-        if spinner is not None:
-            spinner.join(5.0)
-        if node is not None:
-            node.destroy_node()
+        with uninterrupted():
+            rclpy.try_shutdown()
+            if spinner is not None:
+                spinner.join(5.0)
+            if node is not None:
+                node.destroy_node()
     return 0
 
 
