@@ -37,10 +37,15 @@ ARGUMENTS = (
 )
 KINDS = {"width": int, "height": int, "fps": float, "swap": bool}
 # Those of pipeline.launch.py, included below, that matter here, too.
-SHARED = ("namespace", "rectify", "use_sim_time", "log_level")
+SHARED = ("namespace", "log_level")
 
 
-def make_actions(context):
+def set_rectify(context):
+    given = LaunchConfiguration("rectify", default="").perform(context)
+    return [] if given else [SetLaunchConfiguration("rectify", "true")]
+
+
+def make_camera(context):
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     value |= {name: LaunchConfiguration(name, default="").perform(context) for name in SHARED}
     own = [name for name, *_ in ARGUMENTS if name not in ("camera_params_file", "pipeline")]
@@ -57,7 +62,7 @@ def make_actions(context):
         output="screen",
         emulate_tty=True,
     )
-    return [camera, *([] if value["rectify"] else [SetLaunchConfiguration("rectify", "true")])]
+    return [camera]
 
 
 def generate_launch_description():
@@ -68,4 +73,4 @@ def generate_launch_description():
         PythonLaunchDescriptionSource(os.path.join(HERE, "pipeline.launch.py")),  # noqa: PTH118
         condition=IfCondition(LaunchConfiguration("pipeline")),
     )
-    return LaunchDescription([*declarations, OpaqueFunction(function=make_actions), pipeline])
+    return LaunchDescription([*declarations, OpaqueFunction(function=set_rectify), pipeline, OpaqueFunction(function=make_camera)])

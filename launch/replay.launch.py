@@ -75,20 +75,27 @@ def play_source(value):
     )
 
 
-def make_actions(context):
+def read_arguments(context):
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    value |= {name: LaunchConfiguration(name, default="").perform(context) for name in SHARED}
+    return value | {name: LaunchConfiguration(name, default="").perform(context) for name in SHARED}
+
+
+def set_time(context):
+    """Checks what was asked for; a bag brings its own time."""
+    value = read_arguments(context)
     if bool(value["bag"]) == bool(value["source"]):
         came = "both" if value["bag"] else "neither"
         raise RuntimeError(f"replay.launch.py needs either bag:=FOLDER or source:=LEFT,RIGHT, got {came}")
+    return [SetLaunchConfiguration("use_sim_time", "true")] if value["bag"] and not value["use_sim_time"] else []
+
+
+def make_player(context):
+    value = read_arguments(context)
     player = play_bag(value) if value["bag"] else play_source(value)
-    actions = [player]
-    if value["bag"] and not value["use_sim_time"]:
-        actions.insert(0, SetLaunchConfiguration("use_sim_time", "true"))
-    if value["shutdown_at_end"] == "true":
-        end = OnProcessExit(target_action=player, on_exit=[Shutdown(reason="the recording has ended")])
-        actions.insert(0, RegisterEventHandler(end))
-    return actions
+    if value["shutdown_at_end"] != "true":
+        return [player]
+    end = OnProcessExit(target_action=player, on_exit=[Shutdown(reason="the recording has ended")])
+    return [RegisterEventHandler(end), player]
 
 
 def generate_launch_description():
@@ -96,4 +103,4 @@ def generate_launch_description():
         DeclareLaunchArgument(name, default_value=default, choices=choices, description=text) for name, default, choices, text in ARGUMENTS
     ]
     pipeline = IncludeLaunchDescription(PythonLaunchDescriptionSource(os.path.join(HERE, "pipeline.launch.py")))  # noqa: PTH118
-    return LaunchDescription([*declarations, OpaqueFunction(function=make_actions), pipeline])
+    return LaunchDescription([*declarations, OpaqueFunction(function=set_time), pipeline, OpaqueFunction(function=make_player)])
