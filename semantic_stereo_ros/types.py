@@ -357,12 +357,14 @@ class Measurement:
 
 class ObjectState(IntEnum):
     """VISIBLE: measured now. UNMEASURED: seen now, distance unknown ('cannot tell'). OCCLUDED: predicted, something
-    nearer stands before it. LOST: predicted, not found where it should be seen."""
+    nearer stands before it. LOST: predicted, not found where it should be seen. PREDICTED: was seen in the last frame that had masks;
+    this one has none (segmentation.every_n, max_rate_hz)."""
 
     VISIBLE = 0
     OCCLUDED = 1
     LOST = 2
     UNMEASURED = 3
+    PREDICTED = 4
 
 
 @dataclass(frozen=True, eq=False)

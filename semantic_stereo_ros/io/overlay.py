@@ -13,7 +13,7 @@ from semantic_stereo_ros.geometry.points import project
 from semantic_stereo_ros.types import ObjectState, OrientedBox, Scene, SceneObject, Segmentation, as_rgb8
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_PREDICTED = (ObjectState.OCCLUDED, ObjectState.LOST)
+_PREDICTED = (ObjectState.OCCLUDED, ObjectState.LOST, ObjectState.PREDICTED)
 _UNTRACKED = (170, 170, 170)
 Rect = tuple[int, int, int, int]
 

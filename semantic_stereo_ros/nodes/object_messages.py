@@ -106,7 +106,7 @@ def marker_array(scene: Scene, header: Header) -> MarkerArray:
         if not np.isfinite(item.position_m).all():
             continue
         red, green, blue = (channel / 255.0 for channel in id_color(item.object_id))
-        faint = item.state in (ObjectState.OCCLUDED, ObjectState.LOST)
+        faint = item.state in (ObjectState.OCCLUDED, ObjectState.LOST, ObjectState.PREDICTED)
         color = ColorRGBA(r=red, g=green, b=blue, a=0.15 if faint else 0.4)
         if item.box is not None:
             box = _marker(header, "boxes", item.object_id, Marker.CUBE, color)

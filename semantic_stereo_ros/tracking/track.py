@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -96,6 +96,11 @@ class Track:
             size_m=box.size_m,
             orientation_xyzw=turned(box.orientation_xyzw, turn),
         )
+
+    def predicted(self, mean: np.ndarray, covariance: np.ndarray) -> Track:
+        """A copy for a frame without masks, with its filter at that frame's stamp."""
+        state = ObjectState.PREDICTED if self.seen else self.state
+        return replace(self, mean=mean, covariance=covariance, state=state, label=None, measurement=None)
 
     def scene_object(self, pose: np.ndarray | None) -> SceneObject:
         """What is published, camera frame. pose: camera -> filter's frame, None where they are the same."""

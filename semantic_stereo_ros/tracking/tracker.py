@@ -105,6 +105,25 @@ class Tracker:
         confirmed = sorted((t for t in self._tracks if t.object_id is not None), key=lambda t: t.object_id or 0)
         return tuple(track.scene_object(self._pose) for track in confirmed)
 
+    def predict(self, frame: StereoFrame) -> tuple[SceneObject, ...]:
+        """The confirmed objects at the stamp of a frame without masks, in order of id, where their filters expect them.
+
+        Nothing of the frame is remembered: the next masks meet the same tracks whether or not it was asked about. Empty for a frame
+        that the last masks do not lead to: another rig, an earlier stamp, or one more than max_gap_s later.
+        """
+        dt_s = 0.0 if self._stamp_ns is None else (frame.stamp_ns - self._stamp_ns) * 1e-9
+        known = [track for track in self._tracks if track.object_id is not None]
+        if not known or frame.rig != self._rig or not 0.0 <= dt_s <= self.config.max_gap_s:
+            return ()
+        means, covariances = np.stack([t.mean for t in known]), np.stack([t.covariance for t in known])
+        if dt_s > 0:
+            means, covariances = kalman.predict(means, covariances, dt_s, self._acceleration())
+        pose, asked = self._pose, frame.pose_world_camera
+        if pose is not None and asked is not None and np.isfinite(asked).all():
+            pose = np.asarray(asked, float)  # the filters are in the world; without a pose now, the camera is where it was
+        predicted = [track.predicted(mean, covariance) for track, mean, covariance in zip(known, means, covariances)]
+        return tuple(track.scene_object(pose) for track in sorted(predicted, key=lambda t: t.object_id or 0))
+
     def _forget(self) -> None:
         self._tracks: list[Track] = []
         self._ids_of_keys: dict[str, int] = {}
@@ -158,13 +177,16 @@ class Tracker:
     def _predict(self, dt_s: float) -> None:
         if not self._tracks or dt_s == 0.0:
             return
-        acceleration = self.config.acceleration
-        if self._pose is None:
-            acceleration = float(np.hypot(acceleration, self.config.ego_acceleration))
         means, covariances = self._stacked()
-        means, covariances = kalman.predict(means, covariances, dt_s, acceleration)
+        means, covariances = kalman.predict(means, covariances, dt_s, self._acceleration())
         for track, mean, covariance in zip(self._tracks, means, covariances):
             track.mean, track.covariance = mean, covariance
+
+    def _acceleration(self) -> float:
+        """Process noise of all filters, m/s^2: without a pose, the camera's own manoeuvres are theirs."""
+        if self._pose is not None:
+            return self.config.acceleration
+        return float(np.hypot(self.config.acceleration, self.config.ego_acceleration))
 
     def _stacked(self) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([t.mean for t in self._tracks]), np.stack([t.covariance for t in self._tracks])
