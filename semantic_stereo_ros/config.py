@@ -87,7 +87,19 @@ def from_flat(values: Mapping[str, Any] | None = None) -> PipelineConfig:
         if stage in STAGES_WITH_BACKENDS:
             backend = stages[stage].backend
             stages[f"{stage}_backend"] = _build(backend_module(stage, backend).Config, parsed, f"{stage}.{backend}.")
-    return PipelineConfig(**stages)
+    config = PipelineConfig(**stages)
+    _check_together(config)
+    return config
+
+
+def _check_together(config: PipelineConfig) -> None:
+    """Raise ConfigError for options of different stages that defeat each other."""
+    rate_hz, gap_s = config.segmentation.max_rate_hz, config.tracking.max_gap_s
+    if rate_hz > 0 and rate_hz * gap_s < 1:
+        raise ConfigError(
+            f"segmentation.max_rate_hz = {rate_hz:g} Hz leaves {1 / rate_hz:g} s between masks, but tracking.max_gap_s = {gap_s:g} s "
+            "begins anew after that: raise one of them"
+        )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

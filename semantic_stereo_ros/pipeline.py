@@ -18,7 +18,7 @@ from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.registry import backend_module
 from semantic_stereo_ros.segmentation.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.tracking.tracker import Tracker
-from semantic_stereo_ros.types import Disparity, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
+from semantic_stereo_ros.types import Disparity, LabelLayer, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,10 @@ class Pipeline:
         self.segmentation.load()
 
     def __call__(self, frame: StereoFrame, segmentation: Segmentation | None = None) -> Scene:
-        """Process one frame. A given `segmentation` (of the left image's size) replaces the segmentation stage."""
+        """Process one frame. A given `segmentation` (of the left image's size) replaces the segmentation stage.
+
+        Where segmentation.every_n or max_rate_hz leave a frame out, its objects are predicted and its geometry is measured.
+        """
         self.load()
         timings_s: dict[str, float] = {}
         with _timed(timings_s, "stereo"):
@@ -51,6 +54,11 @@ class Pipeline:
         with _timed(timings_s, "segmentation"):
             masks = self.segmentation(frame, disparity) if segmentation is None else segmentation
         return self.fusion(frame, disparity, masks, timings_s)
+
+    def check(self, config: PipelineConfig) -> None:
+        """Raise what can be told at once of the backends that `config` asks for, where they are others."""
+        self.stereo.check(config)
+        self.segmentation.check(config)
 
     def prepare(self, config: PipelineConfig) -> dict[str, Any]:
         """Load beside the frames what `config` needs anew, for `adopt`. Raises what loading raises; then nothing has changed."""
@@ -64,16 +72,24 @@ class Pipeline:
         return fresh
 
     def adopt(self, config: PipelineConfig, fresh: dict[str, Any]) -> None:
-        """Take another config between two frames, with what `prepare` loaded for it."""
-        for stage in (self.stereo, self.segmentation):
-            stage.adopt(config, fresh[stage.name])
+        """Take another config between two frames, with what `prepare` made for it. Raises only where a switch is free_first."""
+        taken: list[BackendStage] = []
+        try:
+            for stage in (self.stereo, self.segmentation):
+                stage.adopt(config, fresh.pop(stage.name))
+                taken.append(stage)
+        except Exception:
+            _close_all(fresh)
+            for stage in taken:
+                stage.reconfigure(self.config)
+            raise
         self.fusion.adopt(config)
         self.config = config
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Take another config between two frames. A stage whose options are the same keeps what it remembers; object ids go on.
 
-        A changed backend is loaded before it replaces the old one, which stays in use when loading raises.
+        When a new backend cannot be loaded, that is raised and the old ones are in use (Config.switch says what is freed when).
         """
         self.adopt(config, self.prepare(config))
 
@@ -114,24 +130,41 @@ class BackendStage:
             self._backend.load()
             self._loaded = True
 
+    def check(self, config: PipelineConfig) -> None:
+        """Raise what can be told at once of the backend that `config` asks for, where it is another one."""
+        if self._choice(config) != self._choice(self.config):
+            self._make(config).check()
+
     def prepare(self, config: PipelineConfig) -> Any:
-        """The backend that `config` asks for, loaded where the present one is, for `adopt`; None when the present one is right.
+        """The backend that `config` asks for, for `adopt`; None when the present one is right. Loaded, unless it is free_first.
 
         Raises what the backend raises; the present one stays.
         """
         if self._choice(config) == self._choice(self.config):
             return None
         fresh = self._make(config)
-        if self._loaded:
+        if self._loaded and not self._frees_first(config):
             _load_or_close(fresh)
         return fresh
 
     def adopt(self, config: PipelineConfig, fresh: Any) -> None:
-        """Take another config, with the backend that `prepare` made for it."""
+        """Take another config, with the backend that `prepare` made for it. With free_first the old backend is closed, then the
+        new one loaded; when that raises, the old one is loaded again.
+        """
         if fresh is not None:
             self._backend.close()
+            if self._loaded and self._frees_first(config):
+                self._load_freed(fresh)
             self._backend = fresh
         self.config = config
+
+    def _load_freed(self, fresh: Any) -> None:
+        try:
+            _load_or_close(fresh)
+        except Exception:
+            self._backend, self._loaded = self._make(self.config), False
+            self.load()
+            raise
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Take another config; the old backend stays when loading a new one raises."""
@@ -156,6 +189,9 @@ class BackendStage:
         if self._backend.stateful:
             logger.info("%s reset: %s", self.name, reason)
         self._backend.reset(reason)
+
+    def _frees_first(self, config: PipelineConfig) -> bool:
+        return getattr(config, self.name).switch == "free_first"
 
     def _choice(self, config: PipelineConfig) -> tuple[str, Any]:
         return getattr(config, self.name).backend, getattr(config, f"{self.name}_backend")
@@ -184,6 +220,8 @@ class SegmentationStage(BackendStage):
     def __init__(self, config: PipelineConfig) -> None:
         super().__init__(config)
         self.prompts = self._told = PromptSet()
+        self._frames = 0
+        self._limit = RateLimit()
 
     def set_prompts(self, prompts: PromptSet) -> None:
         """All prompts in force from the next frame on; may be called beside a frame. Raises PromptError where the backend takes none."""
@@ -195,13 +233,20 @@ class SegmentationStage(BackendStage):
         """The backend cannot do without a disparity."""
         return self._backend.needs_disparity
 
-    def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:
-        """Masks of one frame. disparity may be None unless the backend needs it (`needs_disparity`)."""
+    def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation | None:
+        """Masks of one frame; None where every_n or max_rate_hz leave it out. disparity may be None unless `needs_disparity`."""
         self._begin(frame)
+        if not self._due(frame.stamp_ns):
+            return None
         prompts = self.prompts
         if prompts is not self._told:
             self._tell(prompts, frame.rig)
         return self._backend(frame, disparity)
+
+    def _due(self, stamp_ns: int) -> bool:
+        options = self.config.segmentation
+        number, self._frames = self._frames, self._frames + 1
+        return number % options.every_n == 0 and self._limit.lets_pass(stamp_ns, options.max_rate_hz)
 
     def _tell(self, prompts: PromptSet, rig: StereoRig) -> None:
         try:
@@ -224,6 +269,7 @@ class SegmentationStage(BackendStage):
         """Prompts belong to the images they were seen in; those that no frame has met yet are for the stream that begins."""
         if self.prompts is self._told:
             self.prompts = self._told = PromptSet()
+        self._frames, self._limit = 0, RateLimit()
         super()._forget(reason)
 
 
@@ -235,15 +281,21 @@ class FusionStage:
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
         self._tracker = Tracker(config.tracking)
+        self._last: tuple[Segmentation, SceneStatus, str] | None = None
 
     def load(self) -> None:
         """Nothing to load."""
 
-    def __call__(self, frame: StereoFrame, disparity: Disparity, masks: Segmentation, timings_s: dict[str, float] | None = None) -> Scene:
-        """The Scene of one frame; frames come in order of time. timings_s: what earlier stages took, goes into the Scene.
+    def __call__(
+        self, frame: StereoFrame, disparity: Disparity, masks: Segmentation | None, timings_s: dict[str, float] | None = None
+    ) -> Scene:
+        """The Scene of one frame; those with masks come in order of time. timings_s: what earlier stages took, goes into the Scene.
 
+        masks None: none were made of this frame. Its objects are predicted (ObjectState.PREDICTED) and its ground is the last one.
         Raises ImageError when the masks have another size than the images.
         """
+        if masks is None:
+            return self._between_masks(frame, disparity, dict(timings_s or {}))
         if masks.labels.shape != frame.shape:
             raise ImageError(f"the masks are {masks.labels.shape} but the images {frame.shape} (rows, columns)")
         timings_s = dict(timings_s or {})
@@ -252,7 +304,25 @@ class FusionStage:
         with _timed(timings_s, "tracking"):
             objects = self._tracker(frame, disparity, masks, measurements)
         status, reason = _status(disparity, masks, objects)
+        self._last = masks, status, reason
         return Scene(frame, disparity, masks, objects, status, reason, timings_s)
+
+    def _between_masks(self, frame: StereoFrame, disparity: Disparity, timings_s: dict[str, float]) -> Scene:
+        """What the filters expect, over what is measured now. Without objects the last masks' answer holds, if they have one."""
+        with _timed(timings_s, "tracking"):
+            objects = self._tracker.predict(frame)
+        ground = self._last[0].ground if self._last is not None else None
+        masks = Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), ground)
+        status, reason = _status(disparity, masks, objects)
+        if status == SceneStatus.NO_OBJECTS:
+            if self._last is None:
+                status, reason = SceneStatus.CANNOT_TELL, "no masks have been made of this stream yet"
+            else:
+                status, reason = self._last[1:]
+        return Scene(frame, disparity, masks, objects, status, reason, timings_s)
+
+    def check(self, config: PipelineConfig) -> None:
+        """Nothing that from_flat does not check."""
 
     def prepare(self, config: PipelineConfig) -> None:
         """Nothing is loaded."""
@@ -266,10 +336,32 @@ class FusionStage:
 
     def reset(self, reason: str) -> None:
         """Forget every object; ids begin at 1 again."""
+        self._last = None
         self._tracker.reset(reason)
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class RateLimit:
+    """Lets frames pass at most at a rate, judged by their stamps. The long-term rate is kept although stamps jitter."""
+
+    def __init__(self) -> None:
+        self._due_ns: int | None = None
+
+    def lets_pass(self, stamp_ns: int, rate_hz: float) -> bool:
+        """rate_hz 0: always. Stamps that jump back, and a higher rate, begin anew."""
+        if rate_hz <= 0:
+            self._due_ns = None
+            return True
+        period_ns, due_ns = round(1e9 / rate_hz), self._due_ns
+        if due_ns is None or stamp_ns < due_ns - period_ns:
+            due_ns = stamp_ns
+        if stamp_ns < due_ns:
+            return False
+        on_time = stamp_ns < due_ns + period_ns
+        self._due_ns = (due_ns if on_time else stamp_ns) + period_ns
+        return True
 
 
 class Continuity:

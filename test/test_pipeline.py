@@ -1,16 +1,19 @@
 """The whole algorithm on exact scenes: the right distances, an honest status, and a clean start after a break in the stream."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.checks import ImageError
+from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError
 from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.metrics import match_instances
-from semantic_stereo_ros.pipeline import Pipeline
+from semantic_stereo_ros.pipeline import Pipeline, RateLimit
 from semantic_stereo_ros.synthetic import plane, random_sequence
 from semantic_stereo_ros.types import ObjectState, SceneStatus, Segmentation
+
+STAGED = Path(__file__).resolve().parent / "staged"
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,110 @@ def test_options_change_between_frames_and_ids_survive(sequence):
     scene = pipeline(sequence[1].frame)
     assert scene.disparity.max_px - scene.disparity.min_px < 100
     assert before & {o.object_id for o in scene.objects}
+
+
+# Between masks ----------------------------------------------------------------------------------------------------------------
+
+
+def test_between_masks_geometry_goes_on_and_objects_are_predicted(sequence):
+    """Every second frame has masks; what they say is not changed by the frames between."""
+    every, second = Pipeline(), Pipeline(from_flat({"segmentation.every_n": 2}))
+    every(sequence[0].frame)
+    first, between = second(sequence[0].frame), second(sequence[1].frame)
+    assert {o.object_id for o in between.objects} == {o.object_id for o in first.objects}
+    assert all(o.state is ObjectState.PREDICTED and not o.measured and o.label is None for o in between.objects)
+    assert not between.segmentation.labels.any() and between.segmentation.ground is first.segmentation.ground
+    np.testing.assert_array_equal(between.disparity.disparity_px, every(sequence[1].frame).disparity.disparity_px)
+    for before, after in zip(first.objects, between.objects):
+        assert np.trace(after.position_covariance_m2) > np.trace(before.position_covariance_m2)
+    skipping, alone = Pipeline(from_flat({"segmentation.every_n": 2})), Pipeline()
+    with_between = [skipping(sequence[i].frame) for i in (0, 1, 2)][2]
+    without = [alone(sequence[i].frame) for i in (0, 2)][1]
+    assert [o.state for o in with_between.objects] == [o.state for o in without.objects]
+    for one, other in zip(with_between.objects, without.objects):
+        np.testing.assert_array_equal(one.position_m, other.position_m)
+        np.testing.assert_array_equal(one.position_covariance_m2, other.position_covariance_m2)
+
+
+def test_predictions_follow_the_pose():
+    """A standing object, a camera that drives 0.5 m ahead: between masks the object is 0.5 m nearer."""
+    sequence = random_sequence(21, frames=1)
+    frame = dataclasses.replace(sequence[0].frame, pose_world_camera=np.eye(4))
+    pipeline = Pipeline(from_flat({"segmentation.every_n": 2}))
+    seen = pipeline(frame).objects
+    ahead = np.eye(4)
+    ahead[2, 3] = 0.5
+    moved = pipeline(dataclasses.replace(frame, stamp_ns=frame.stamp_ns + 100_000_000, pose_world_camera=ahead)).objects
+    assert len(moved) == len(seen) > 3
+    for before, after in zip(seen, moved):
+        np.testing.assert_allclose(after.position_m, before.position_m - [0, 0, 0.5], atol=1e-9)
+
+
+def test_masks_come_at_their_rate_by_the_stamps(sequence):
+    """30 Hz with jitter, masks at 10 Hz: every third, whatever the jitter; a jump back begins anew."""
+    limit, generator = RateLimit(), np.random.default_rng(3)
+    stamps_ns = [round(i * 1e9 / 30 + generator.uniform(-3e6, 3e6)) for i in range(301)]
+    passed = [limit.lets_pass(stamp_ns, 10.0) for stamp_ns in stamps_ns]
+    assert 98 <= sum(passed) <= 101
+    assert limit.lets_pass(stamps_ns[-1] - 10**10, 10.0)
+    assert all(limit.lets_pass(stamp_ns, 0.0) for stamp_ns in stamps_ns)
+    pipeline = Pipeline(from_flat({"segmentation.max_rate_hz": 1.0}))
+    frame = sequence[0].frame
+    states = [{o.state for o in pipeline(dataclasses.replace(frame, stamp_ns=frame.stamp_ns + i * 250_000_000)).objects} for i in range(5)]
+    assert [ObjectState.PREDICTED in found for found in states] == [False, True, True, True, False]
+
+
+def test_masks_rarer_than_the_trackers_patience_are_refused():
+    with pytest.raises(ConfigError, match=r"segmentation\.max_rate_hz = 0\.1 Hz leaves 10 s between masks"):
+        from_flat({"segmentation.max_rate_hz": 0.1})
+
+
+# Exchange of backends ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staged(monkeypatch):
+    """The stereo backend 'staged' of test/staged, as if its file lay in stereo/backends; its module's record of what happened."""
+    from semantic_stereo_ros import config
+    from semantic_stereo_ros.registry import backend_module
+    from semantic_stereo_ros.stereo import backends
+
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(STAGED)])
+    config.schema.cache_clear()
+    record = backend_module("stereo", "staged").RECORD
+    record.clear()
+    yield record
+    config.schema.cache_clear()
+
+
+@pytest.mark.parametrize(("switch", "order"), [("load_first", ["load b", "close a"]), ("free_first", ["close a", "load b"])])
+def test_switch_says_what_is_freed_when(staged, sequence, switch, order):
+    pipeline = Pipeline(from_flat({"stereo.backend": "staged", "stereo.staged.name": "a"}))
+    pipeline(sequence[0].frame)
+    staged.clear()
+    pipeline.reconfigure(from_flat({"stereo.backend": "staged", "stereo.staged.name": "b", "stereo.switch": switch}))
+    assert staged == order
+    pipeline.close()
+    assert staged[-1] == "close b"
+
+
+@pytest.mark.parametrize(
+    ("switch", "order"), [("load_first", ["load bad", "close bad"]), ("free_first", ["close a", "load bad", "close bad", "load a"])]
+)
+def test_old_backend_is_in_use_when_the_new_one_cannot_be_loaded(staged, sequence, switch, order):
+    pipeline = Pipeline(from_flat({"stereo.backend": "staged", "stereo.staged.name": "a"}))
+    before = pipeline(sequence[0].frame)
+    staged.clear()
+    bad = from_flat({"stereo.backend": "staged", "stereo.staged.name": "bad", "stereo.switch": switch, "stereo.staged.fails": True})
+    with pytest.raises(InputFileError, match="weights of bad"):
+        pipeline.reconfigure(bad)
+    assert staged == order and pipeline.config.stereo_backend.name == "a"
+    assert {o.object_id for o in pipeline(sequence[1].frame).objects} & {o.object_id for o in before.objects}
+
+
+def test_what_can_be_told_at_once_is_told_without_loading(staged):
+    pipeline = Pipeline()
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        pipeline.check(from_flat({"stereo.sgbm.num_disparities": 100}))
+    pipeline.check(from_flat({"stereo.backend": "staged", "stereo.staged.fails": True}))
+    assert staged == []

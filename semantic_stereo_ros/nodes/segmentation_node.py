@@ -39,7 +39,7 @@ class SegmentationNode(JoiningNode):
         with self.stage_lock:
             segmentation = self.stage(frame, disparity)
         self.health.took(time.monotonic(), segmentation=time.monotonic() - start_s)
-        if self.active:
+        if segmentation is not None and self.active:
             frame_id = item.items["left"].header.frame_id
             with self.timed("publishing"):
                 self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)

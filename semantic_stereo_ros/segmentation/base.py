@@ -14,7 +14,17 @@ from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 class Config:
     """Options of the stage, whatever the backend."""
 
-    backend: str = option("geometric", "segmentation backend: the name of a file in segmentation/backends", dynamic=False)
+    backend: str = option("geometric", "segmentation backend: the name of a file in segmentation/backends")
+    switch: str = option(
+        "load_first",
+        "how another backend comes in: load_first keeps the old one at work until the new one is loaded and falls back on it; free_first "
+        "needs memory for one only, and frames wait",
+        choices=("load_first", "free_first"),
+    )
+    every_n: int = option(
+        1, "masks of every n-th frame; of the others, the geometry is new and the objects are predicted", minimum=1, maximum=1000
+    )
+    max_rate_hz: float = option(0.0, "masks at most so often, by the images' stamps; 0 = no limit", unit="Hz", minimum=0.0, maximum=1000.0)
 
 
 class SegmentationBackend(Protocol):
@@ -30,8 +40,12 @@ class SegmentationBackend(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    def check(self) -> None:
+        """Raise, without loading anything, what is known to be wrong: options that do not fit, a library or file that is missing."""
+        ...
+
     def load(self) -> None:
-        """Load weights and import heavy libraries. Raises MissingDependencyError or InputFileError."""
+        """Check, load weights and import heavy libraries. Raises ConfigError, MissingDependencyError or InputFileError."""
         ...
 
     def __call__(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:

@@ -13,7 +13,13 @@ from semantic_stereo_ros.types import Disparity, StereoFrame
 class Config:
     """Options of the stage, whatever the backend."""
 
-    backend: str = option("sgbm", "stereo backend: the name of a file in stereo/backends", dynamic=False)
+    backend: str = option("sgbm", "stereo backend: the name of a file in stereo/backends")
+    switch: str = option(
+        "load_first",
+        "how another backend comes in: load_first keeps the old one at work until the new one is loaded and falls back on it; free_first "
+        "needs memory for one only, and frames wait",
+        choices=("load_first", "free_first"),
+    )
 
 
 class StereoBackend(Protocol):
@@ -24,8 +30,12 @@ class StereoBackend(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    def check(self) -> None:
+        """Raise, without loading anything, what is known to be wrong: options that do not fit, a library or file that is missing."""
+        ...
+
     def load(self) -> None:
-        """Load weights and import heavy libraries. Raises MissingDependencyError or InputFileError."""
+        """Check, load weights and import heavy libraries. Raises ConfigError, MissingDependencyError or InputFileError."""
         ...
 
     def __call__(self, frame: StereoFrame) -> Disparity:

@@ -26,6 +26,9 @@ class Backend:
         self._radius_px = (config or Config()).radius_px
         self._prompts = PromptSet()
 
+    def check(self) -> None:
+        """No option can be wrong by itself."""
+
     def load(self) -> None:
         """Nothing to load."""
 

@@ -52,6 +52,9 @@ class Backend:
         self._config = config or Config()
         self._ground: GroundPlane | None = None
 
+    def check(self) -> None:
+        """No option can be wrong by itself."""
+
     def load(self) -> None:
         """Nothing to load."""
 

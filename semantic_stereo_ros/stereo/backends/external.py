@@ -48,13 +48,17 @@ class Backend:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def load(self) -> None:
+    def check(self) -> None:
         """Check what one option alone cannot. Raises ConfigError for a sigma of zero at all depths and for an empty range."""
         config = self.config
         if not (config.sigma_px or config.sigma_m or config.sigma_per_m or config.sigma_per_m2):
             raise ConfigError("sigma_px, sigma_m, sigma_per_m and sigma_per_m2 are all 0, but no camera is free of error: set one of them")
         if config.max_depth_m and config.max_depth_m <= config.min_depth_m:
             raise ConfigError(f"max_depth_m must be above min_depth_m = {config.min_depth_m:g}, got {config.max_depth_m:g}; 0 = no limit")
+
+    def load(self) -> None:
+        """Nothing to load. Raises what `check` raises."""
+        self.check()
 
     def __call__(self, frame: StereoFrame) -> Disparity:
         """Raises ImageError when the frame brings no measurement, or one that cannot be a disparity."""

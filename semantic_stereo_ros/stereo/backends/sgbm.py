@@ -89,7 +89,7 @@ class Backend:
         self.config = config
         self._matching: _Matching | None = None
 
-    def load(self) -> None:
+    def check(self) -> None:
         """Check what one option alone cannot. Raises ConfigError, and MissingDependencyError for wls without opencv-contrib."""
         config = self.config
         if config.num_disparities % 16:
@@ -103,6 +103,10 @@ class Backend:
             raise ConfigError(f"p2 must be above p1, got p1 {config.p1} and p2 {config.p2}: use 0 for automatic, or 3 * p1")
         if config.wls and not hasattr(cv2, "ximgproc"):
             raise missing_dependency("cv2.ximgproc", "wls", "the stereo option wls")
+
+    def load(self) -> None:
+        """Nothing to load. Raises what `check` raises."""
+        self.check()
 
     def __call__(self, frame: StereoFrame) -> Disparity:
         """Match one pair. Raises ConfigError when the images are smaller than the matched block or the range is too large."""
