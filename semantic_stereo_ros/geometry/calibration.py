@@ -137,6 +137,8 @@ def rig_from_projection(projection_left, projection_right, size_wh: tuple[int, i
             raise CalibrationError(f"the {name} camera is not calibrated: its P is all zeros; calibrate the pair first")
         check_positive(f"the {name} P's fx (px)", matrix[0, 0])
         check_positive(f"the {name} P's fy (px)", matrix[1, 1])
+        if not np.allclose(matrix[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]], (0, 0, 0, 0, 1), atol=1e-6):
+            raise CalibrationError(f"the {name} P must have the form [fx 0 cx tx; 0 fy cy ty; 0 0 1 tz], got {matrix.tolist()}")
     for name, row, column, tolerance in (("fx", 0, 0, 1e-3 * left[0, 0]), ("fy", 1, 1, 1e-3 * left[1, 1]), ("cy", 1, 2, 0.5)):
         a, b = left[row, column], right[row, column]
         if abs(a - b) > tolerance:

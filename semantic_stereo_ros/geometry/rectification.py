@@ -15,7 +15,7 @@ __all__ = ["Rectifier", "StereoCalibration", "with_projections"]
 
 
 class Rectifier:
-    """Rectifies raw pairs; the maps are computed once.
+    """Rectifies raw pairs; the maps are computed once, at the first pair, so that a calibration never takes more memory than its images.
 
     alpha: 0 = only valid pixels remain, 1 = every source pixel remains (black borders); for fisheye it is OpenCV's
     `balance`. It has no effect when the calibration brings its own P matrices. size_wh: size of the result, the
@@ -37,17 +37,17 @@ class Rectifier:
             r1, r2, p1, p2 = _stereo_rectify(calibration, alpha, size)
             rig = rig_from_projection(p1, p2, size)
         self.rig: StereoRig = rig
-        self._left_maps = _maps(calibration.left, r1, p1, size)
-        self._right_maps = _maps(calibration.right, r2, p2, size)
+        self._planes = {"left": (calibration.left, r1, p1), "right": (calibration.right, r2, p2)}
+        self._maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) or (H, W, 3) uint8 or uint16 raw images -> rectified ones of self.rig, same dtype; outside is 0.
 
         Raises ImageError when an image has not the size of the calibration.
         """
-        return self._remap("left", left, self._left_maps), self._remap("right", right, self._right_maps)
+        return self._remap("left", left), self._remap("right", right)
 
-    def _remap(self, side: str, image: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def _remap(self, side: str, image: np.ndarray) -> np.ndarray:
         check_array(f"the raw {side} image", image, dtypes=(np.uint8, np.uint16))
         width, height = self.calibration.size_wh
         if image.ndim < 2 or image.shape[:2] != (height, width):
@@ -55,7 +55,9 @@ class Rectifier:
             raise ImageError(
                 f"the raw {side} image is {came} but the calibration is for {width}x{height}: use the calibration of this resolution"
             )
-        return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        if side not in self._maps:
+            self._maps[side] = _maps(*self._planes[side], self.rig.size_wh)
+        return cv2.remap(image, *self._maps[side], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 def with_projections(calibration: StereoCalibration, alpha: float = 0.0) -> StereoCalibration:

@@ -198,6 +198,21 @@ def test_images_of_another_size():
         Rectifier(calibration())(np.zeros((240, 320), np.uint8), np.zeros((240, 320), np.uint8))
 
 
+def test_a_claimed_size_takes_no_memory():
+    """A camera_info may claim any size; maps of this one would take terabytes."""
+    with pytest.raises(ImageError, match="640x480 but the calibration is for 2147483648x2147483648"):
+        Rectifier(calibration(size_wh=(2**31, 2**31)))(np.zeros((480, 640), np.uint8), np.zeros((480, 640), np.uint8))
+
+
+@pytest.mark.parametrize(("row", "column", "value"), [(2, 2, 0.0), (1, 0, 3.0), (0, 1, -2.0), (2, 0, 0.1), (2, 1, 1e300)])
+def test_a_matrix_that_is_no_projection_of_a_rectified_camera(row, column, value):
+    p = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+    q = p.copy()
+    q[0, 3], q[row, column] = -60, value
+    with pytest.raises(CalibrationError, match="the right P must have the form"):
+        rig_from_projection(p, q, SIZE)
+
+
 def test_infos_that_are_not_of_a_rectified_pair():
     p = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
     q = p.copy()
