@@ -34,7 +34,7 @@ class Rectifier:
                 rig = rig.resized(size)
                 p1, p2 = _matrices(rig)
         else:
-            r1, r2, p1, p2 = _stereo_rectify(calibration, alpha, size)
+            r1, r2, p1, p2 = _planes(calibration, alpha, size)
             rig = rig_from_projection(p1, p2, size)
         self.rig: StereoRig = rig
         self._planes = {"left": (calibration.left, r1, p1), "right": (calibration.right, r2, p2)}
@@ -64,8 +64,17 @@ def with_projections(calibration: StereoCalibration, alpha: float = 0.0) -> Ster
     """The same pair with R1, R2, P1 and P2, as a ROS camera_info pair needs them: its own, or those that Rectifier would compute."""
     if calibration.has_projections:
         return calibration
-    r1, r2, p1, p2 = _stereo_rectify(calibration, alpha, calibration.size_wh)
+    r1, r2, p1, p2 = _planes(calibration, alpha, calibration.size_wh)
     return dataclasses.replace(calibration, rectification_left=r1, rectification_right=r2, projection_left=p1, projection_right=p2)
+
+
+def _planes(calibration: StereoCalibration, alpha: float, size_wh: tuple[int, int]):
+    """R1, R2, P1, P2 as OpenCV finds them. Raises CalibrationError where it cannot."""
+    try:
+        return _stereo_rectify(calibration, alpha, size_wh)
+    except cv2.error as error:
+        width, height = calibration.size_wh
+        raise CalibrationError(f"OpenCV cannot rectify this calibration of {width}x{height} pixels: {error.err or error}") from error
 
 
 def _stereo_rectify(calibration: StereoCalibration, alpha: float, size_wh):

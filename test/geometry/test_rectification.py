@@ -200,8 +200,11 @@ def test_images_of_another_size():
 
 def test_a_claimed_size_takes_no_memory():
     """A camera_info may claim any size; maps of this one would take terabytes."""
-    with pytest.raises(ImageError, match="640x480 but the calibration is for 2147483648x2147483648"):
-        Rectifier(calibration(size_wh=(2**31, 2**31)))(np.zeros((480, 640), np.uint8), np.zeros((480, 640), np.uint8))
+    size_wh = (2**31 - 1, 2**31 - 1)
+    with pytest.raises(ImageError, match="640x480 but the calibration is for 2147483647x2147483647"):
+        Rectifier(calibration(size_wh=size_wh))(np.zeros((480, 640), np.uint8), np.zeros((480, 640), np.uint8))
+    with pytest.raises(CalibrationError, match="cannot rectify this calibration of 2147483648x1"):
+        Rectifier(calibration(size_wh=(2**31, 1)))
 
 
 @pytest.mark.parametrize(("row", "column", "value"), [(2, 2, 0.0), (1, 0, 3.0), (0, 1, -2.0), (2, 0, 0.1), (2, 1, 1e300)])
