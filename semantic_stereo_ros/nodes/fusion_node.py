@@ -88,7 +88,9 @@ class FusionNode(JoiningNode):
         segmentation = message_to_segmentation(item.items["masks"])
         with self.stage_lock:
             scene = self.stage(frame, disparity, segmentation, {"decoding": time.monotonic() - start_s})
-        self.health.saw_scene(time.monotonic(), scene)
+        done_s = time.monotonic()
+        self.health.saw_scene(done_s, scene)
+        self.health.took(done_s, processing=done_s - start_s)
         lacking = PICTURES - item.items.keys()
         if self.active:
             frame_id = item.items["disparity"].header.frame_id
@@ -104,10 +106,12 @@ class FusionNode(JoiningNode):
 
     def _save_snapshot(self, request: SaveSnapshot.Request, response: SaveSnapshot.Response) -> SaveSnapshot.Response:
         """Write the next frame, for which image and confidence are asked for, whoever else listens."""
-        why = f"none came within {SNAPSHOT_TIMEOUT_S:g} s"
+        why = f"none came within {SNAPSHOT_TIMEOUT_S:g} s" if self.active else "the node is not active"
         return write_snapshot(request, response, self._next_whole_scene, self.output, lambda: f"{why}: {self.judge()[1]}")
 
     def _next_whole_scene(self) -> Scene | None:
+        if not self.active:
+            return None
         with self._snapshot:
             self._snapshots_wanted += 1
             self._snapshot.wait_for(lambda: self._whole_scene is not None, SNAPSHOT_TIMEOUT_S)

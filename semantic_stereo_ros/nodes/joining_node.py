@@ -64,6 +64,9 @@ class JoiningNode(StreamNode):
             self._inputs = None
 
     def settings_changed(self, before: Settings) -> None:
+        if not self.input.listens_as(before.sections["input"]):
+            self.restart()
+            return
         config: JoinConfig = self.settings.sections["join"]
         with self._inputs_lock:
             if self._inputs is not None:
@@ -102,7 +105,7 @@ class JoiningNode(StreamNode):
         with self._inputs_lock:
             if self._inputs is None or self.stage is None:
                 return
-            wanted, health = self.wanted(), self.health
+            wanted, health = self.enabled and self.wanted(), self.health
             if wanted and not health.wanted:
                 health.started_s = time.monotonic()  # its inputs have just been asked for
             health.wanted, health.join = wanted, self._join_health if wanted else None

@@ -11,6 +11,8 @@ from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
 from semantic_stereo_ros.nodes.joining_node import JoiningNode
 from semantic_stereo_ros.nodes.outputs import PartialScene
+from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
+from semantic_stereo_ros.nodes.prompt_messages import PromptView
 from semantic_stereo_ros.nodes.scene_messages import frame_of
 from semantic_stereo_ros.nodes.stamp_join import Joined
 from semantic_stereo_ros.pipeline import SegmentationStage
@@ -23,6 +25,16 @@ class SegmentationNode(JoiningNode):
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__("segmentation_node", "segmentation", ("segmentation",), **node_options)
+        self._view: PromptView | None = None
+        self._prompts = PromptInputs(self, lambda: self.stage, lambda: self._view)
+
+    def start(self) -> None:
+        self._view = None
+        super().start()
+
+    def review(self, now_s: float) -> None:
+        super().review(now_s)
+        self._prompts.review(now_s)
 
     def make_stage(self, config: PipelineConfig) -> SegmentationStage:
         return SegmentationStage(config)
@@ -38,9 +50,11 @@ class SegmentationNode(JoiningNode):
         frame = frame_of(rig, item.stamp_ns, left=left, disparity=disparity)
         with self.stage_lock:
             segmentation = self.stage(frame, disparity)
-        self.health.took(time.monotonic(), segmentation=time.monotonic() - start_s)
+        now_s = time.monotonic()
+        self.health.took(now_s, segmentation=now_s - start_s, processing=now_s - start_s)
         if segmentation is not None and self.active:
             frame_id = item.items["left"].header.frame_id
+            self._view = PromptView(item.stamp_ns, frame_id, rig, segmentation)
             with self.timed("publishing"):
                 self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)
             self.note_published(item.stamp_ns, frame_id)

@@ -63,6 +63,9 @@ class StereoNode(StreamNode):
         check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
 
     def settings_changed(self, before: Settings) -> None:
+        if not self.input.listens_as(before.sections["input"]):
+            self.restart()
+            return
         with self._inputs_lock:
             if self._inputs is not None:
                 self._inputs.configure(dataclasses.replace(self.input, use_pose=False))
@@ -76,7 +79,7 @@ class StereoNode(StreamNode):
 
     def _on_pair(self, pair: Pair) -> None:
         self.health.wanted = self._disparity_wanted() or self._announcements.wanted()
-        if self.health.wanted and self.worker is not None:
+        if self.health.wanted and self.worker is not None and self.due(pair.stamp_ns):
             self.worker.submit(pair)
 
     def _disparity_wanted(self) -> bool:
@@ -95,7 +98,7 @@ class StereoNode(StreamNode):
             with self.stage_lock:
                 disparity = self.stage(frame)
             matched_s = time.monotonic()
-            self.health.took(matched_s, stereo=matched_s - decoded_s)
+            self.health.took(matched_s, stereo=matched_s - decoded_s, processing=matched_s - start_s)
             self.health.saw_disparity(matched_s, disparity)
             if not self.active:
                 return

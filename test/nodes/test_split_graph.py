@@ -78,18 +78,13 @@ class Split:
 
         return self.graph.until(answered, what)[0]
 
-    def status(self, name):
+    def status(self, name, part="summary"):
         """The newest status of one node: (level, message, values), or None."""
         for message in reversed(self.diagnostics):
-            own = [status for status in message.status if status.name.startswith(f"{name}: ")]
-            if own:
-                values = {f"{status.name.partition(': ')[2]}: {v.key}": v.value for status in own for v in status.values}
-                return own[0].level[0], own[0].message, values
+            for status in message.status:
+                if status.name == f"{name}: {part}":
+                    return status.level[0], status.message, {v.key: v.value for v in status.values}
         return None
-
-    def said(self, name, words):
-        self.diagnostics.clear()
-        return self.graph.until(lambda: (s := self.status(name)) and words in s[1] and s, f"{name} to say {words!r}")
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +103,17 @@ def single(new_graph, make_camera, sequence):
     return single
 
 
-def test_both_graphs_give_the_same_objects(single, split):
-    """A gap in time lets both begin anew, then every frame of the sequence passes through both."""
-    start_ns = max(single.stamp_ns, split.stamp_ns) + 100 * 1_000_000_000
-    confirmed = 0
-    for graph in (single, split):
+def begin_anew(*graphs):
+    """A gap in time, after which all of them go on with the same stamps: trackers forget, ids begin at 1."""
+    start_ns = max(graph.stamp_ns for graph in graphs) + 100 * 1_000_000_000
+    for graph in graphs:
         graph.stamp_ns = start_ns
+
+
+def test_both_graphs_give_the_same_objects(single, split):
+    """Every frame of the sequence passes through both, from the first one on."""
+    begin_anew(single, split)
+    confirmed = 0
     for index in range(FRAMES):
         ours, theirs = (graph.answer(graph.objects, graph.send(index), f"frame {index}") for graph in (split, single))
         assert (ours.header, ours.status, ours.reason) == (theirs.header, theirs.status, theirs.reason)
@@ -135,22 +135,16 @@ def test_both_graphs_give_the_same_objects(single, split):
 )
 def test_every_output_of_the_last_node_comes_and_is_the_same(single, split, topic, kind):
     """What needs image and confidence is there as soon as somebody asks for it; the answers go on meanwhile."""
-    messages = []
-    for graph in (single, split):
-        received = graph.graph.subscribe(kind, topic)
+    lists = [graph.graph.subscribe(kind, topic) for graph in (split, single)]
+    for graph, received in zip((split, single), lists):
         graph.until_answered(received, topic)
-        graph.stamp_ns = 5_000 * 1_000_000_000 if graph.stamp_ns < 4_000 * 1_000_000_000 else graph.stamp_ns
-        stamp_ns = graph.stamp_ns = max(graph.stamp_ns, *(other.stamp_ns for other in (single, split))) + 50 * 1_000_000_000
-        messages.append((graph, received, stamp_ns))
-    start_ns = max(stamp_ns for _, _, stamp_ns in messages)
-    for graph, _, _ in messages:
-        graph.stamp_ns = start_ns
-    one, other = (graph.answer(received, graph.send(), topic) for graph, received, _ in messages)
-    assert one.header == other.header and (one.width, one.height) == (other.width, other.height)
-    kind_of = np.float32 if topic in ("points", "obstacles") else np.uint8
-    a, b = (np.frombuffer(message.data, kind_of) for message in (one, other))
+    begin_anew(split, single)
+    ours, theirs = (graph.answer(received, graph.send(), topic) for graph, received in zip((split, single), lists))
+    assert ours.header == theirs.header and (ours.width, ours.height) == (theirs.width, theirs.height)
+    dtype = np.float32 if kind is PointCloud2 else np.uint8
+    a, b = (np.frombuffer(message.data, dtype) for message in (ours, theirs))
     assert a.size and np.mean(np.isclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True)) > 0.9999
-    for graph, _, _ in messages:
+    for graph in (split, single):
         graph.graph.unsubscribe(topic)
 
 
@@ -242,71 +236,72 @@ class OwnMasks(Split):
         self.masks.publish(masks_message(segmentation, make_header(stamp_ns, "left_optical")))
 
 
-class TestOwnMasks:
-    @pytest.fixture(scope="class")
-    def pair(self, new_graph, make_camera, sequence):
-        graph = new_graph()
-        return OwnMasks(graph, make_camera(graph), sequence)
+@pytest.fixture(scope="module")
+def pair(new_graph, make_camera, sequence):
+    graph = new_graph()
+    return OwnMasks(graph, make_camera(graph), sequence)
 
-    def test_late_masks_are_measured_in_their_own_disparity(self, pair):
-        """Masks come when eleven newer frames, of another scene's moment, have been matched: a second later by stamp."""
-        from semantic_stereo_ros.fusion.measure import measure
-        from semantic_stereo_ros.pipeline import Pipeline
 
-        stamps = [pair.match(index) for index in [0, *[FRAMES - 1] * 11]]
-        pair.publish_masks(0, stamps[0])
-        came = pair.answer(pair.objects, stamps[0], "an answer to the late masks")
-        pipeline = Pipeline()
-        frame = pair.sequence[0].frame
-        masks = Segmentation.from_labels(pair.sequence[0].instance_ids)
-        right, wrong = (
-            {m.label: m for m in measure(pipeline.stereo(f), masks, pipeline.config.fusion)}
-            for f in (frame, pair.sequence[FRAMES - 1].frame)
-        )
-        shown = [o for o in came.objects if o.label]
-        assert len(shown) >= 3
-        for item in shown:
-            np.testing.assert_allclose(item.distance_m, right[item.label].distance_m, rtol=1e-4)
-        assert any(abs(wrong[o.label].distance_m - o.distance_m) > 1e-3 * o.distance_m for o in shown), "the moments can be told apart"
-        pair.publish_masks(FRAMES - 1, stamps[-1])
-        pair.answer(pair.objects, stamps[-1], "an answer to the newest masks")
+def test_late_masks_are_measured_in_their_own_disparity(pair):
+    """Masks come when eleven newer frames, of another scene's moment, have been matched: a second later by stamp."""
+    from semantic_stereo_ros.fusion.measure import measure
+    from semantic_stereo_ros.pipeline import Pipeline
 
-    def test_masks_that_come_too_late_are_counted_with_the_reason(self, pair):
-        first = pair.match(0)
-        second = pair.match(1)
-        pair.publish_masks(1, second)
-        pair.answer(pair.objects, second)
-        pair.publish_masks(1, second)
-        pair.publish_masks(0, first)
-        pair.diagnostics.clear()
+    stamps = [pair.match(index) for index in [0, *[FRAMES - 1] * 11]]
+    pair.publish_masks(0, stamps[0])
+    came = pair.answer(pair.objects, stamps[0], "an answer to the late masks")
+    pipeline = Pipeline()
+    frame = pair.sequence[0].frame
+    masks = Segmentation.from_labels(pair.sequence[0].instance_ids)
+    right, wrong = (
+        {m.label: m for m in measure(pipeline.stereo(f), masks, pipeline.config.fusion)} for f in (frame, pair.sequence[FRAMES - 1].frame)
+    )
+    shown = [o for o in came.objects if o.label]
+    assert len(shown) >= 3
+    for item in shown:
+        np.testing.assert_allclose(item.distance_m, right[item.label].distance_m, rtol=1e-4)
+    assert any(abs(wrong[o.label].distance_m - o.distance_m) > 1e-3 * o.distance_m for o in shown), "the moments can be told apart"
+    pair.publish_masks(FRAMES - 1, stamps[-1])
+    pair.answer(pair.objects, stamps[-1], "an answer to the newest masks")
 
-        def told():
-            status = pair.status("fusion_node")
-            return status is not None and status[2].get("pairing: masks came too late") and status[2]
 
-        values = pair.graph.until(told, "the count of late masks")
-        assert "results go up in stamp" in values["pairing: last miss"] and int(values["pairing: no masks came"]) >= 11
-        stamps = [stamp_to_ns(m.header.stamp) for m in pair.objects]
-        assert stamps == sorted(stamps)
+def test_masks_that_come_too_late_are_counted_with_the_reason(pair):
+    first = pair.match(0)
+    second = pair.match(1)
+    pair.publish_masks(1, second)
+    pair.answer(pair.objects, second)
+    pair.publish_masks(1, second)
+    pair.publish_masks(0, first)
+    pair.diagnostics.clear()
 
-    def test_only_what_is_needed_is_transferred(self, pair):
-        """objects need neither picture nor confidence; the overlay needs the picture; and nothing stays when nobody listens."""
-        node = pair.graph.node
+    def told():
+        status = pair.status("fusion_node", "pairing")
+        return status is not None and status[2].get("masks came too late") and status[2]
 
-        def readers(*topics):
-            return [node.count_subscribers(topic) for topic in topics]
+    values = pair.graph.until(told, "the count of late masks")
+    assert "results go up in stamp" in values["last miss"] and int(values["no masks came"]) >= 11
+    stamps = [stamp_to_ns(m.header.stamp) for m in pair.objects]
+    assert stamps == sorted(stamps)
 
-        assert readers("stereo/left/image_rect", "stereo/confidence", "confidence") == [0, 0, 0]
-        pair.graph.subscribe(Image, "overlay")
-        pair.graph.until(lambda: readers("stereo/left/image_rect") == [1], "fusion_node's subscription to the picture")
-        assert readers("stereo/confidence") == [0]
-        pair.graph.unsubscribe("overlay")
-        pair.graph.until(lambda: readers("stereo/left/image_rect") == [0], "the end of that subscription")
-        pair.graph.subscribe(PointCloud2, "points")
-        pair.graph.until(lambda: readers("stereo/left/image_rect", "stereo/confidence") == [1, 1], "the subscriptions for points")
-        pair.graph.unsubscribe("points", "objects", "disparity_sigma")
-        topics = ("stereo/left/image_rect", "stereo/confidence", "disparity", "disparity_sigma", "masks", "stereo/left/camera_info")
-        pair.graph.until(lambda: not any(readers(*topics)), "no reader of anything")
+
+def test_only_what_is_needed_is_transferred(pair):
+    """objects need neither picture nor confidence; the overlay needs the picture; and nothing stays when nobody listens."""
+    node = pair.graph.node
+
+    def readers(*topics):
+        return [node.count_subscribers(topic) for topic in topics]
+
+    assert readers("stereo/left/image_rect", "stereo/confidence", "confidence") == [0, 0, 0]
+    pair.graph.subscribe(Image, "overlay")
+    pair.graph.until(lambda: readers("stereo/left/image_rect") == [1], "fusion_node's subscription to the picture")
+    assert readers("stereo/confidence") == [0]
+    pair.graph.unsubscribe("overlay")
+    pair.graph.until(lambda: readers("stereo/left/image_rect") == [0], "the end of that subscription")
+    pair.graph.subscribe(PointCloud2, "points")
+    pair.graph.until(lambda: readers("stereo/left/image_rect", "stereo/confidence") == [1, 1], "the subscriptions for points")
+    pair.graph.unsubscribe("points", "objects", "disparity_sigma")
+    topics = ("stereo/left/image_rect", "stereo/confidence", "disparity", "disparity_sigma", "masks", "stereo/left/camera_info")
+    pair.graph.until(lambda: not any(readers(*topics)), "no reader of anything")
 
 
 def test_nodes_start_in_any_order_and_rectify_once(new_graph, make_camera):
