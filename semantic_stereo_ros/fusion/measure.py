@@ -28,6 +28,7 @@ UNSEEN_STRIDE = 8
 THINNING = 3
 RIM_MARGIN_PX = 0.3
 RANGE_MARGIN_PX = 4.0
+VIEW_MARGIN_PX = 4.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
         valid_fraction=valid_fraction,
         unseen=_unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels),
         fallback=fallback,
+        beyond_view=_share_beyond_view(runs.box_xyxy, last - rig.doffs_px),
         beyond_range_px=(1.0 - valid_fraction) * disparity.max_px * (last - rig.doffs_px > disparity.max_px - RANGE_MARGIN_PX),
     )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -239,6 +241,13 @@ def _position(points: np.ndarray, bounds: np.ndarray, depth: np.ndarray) -> np.n
     return np.stack([x, y, depth], axis=1)
 
 
+def _share_beyond_view(box_xyxy: np.ndarray, near_px: np.ndarray) -> np.ndarray:
+    """(n + 1,) 0..1: how far an object may go on to the left of its mask, per its width, where the right camera's view begins with it."""
+    left, right = box_xyxy[:, 0], box_xyxy[:, 2]
+    starts_there = left <= near_px + VIEW_MARGIN_PX
+    return starts_there * np.minimum(left / np.maximum(right - left, 1), 1.0)
+
+
 def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """(n,) unknown pixels of no label in and around each box, per pixel of the object: there it may go on unseen."""
     coarse = np.isnan(disparity_px[::UNSEEN_STRIDE, ::UNSEEN_STRIDE])
@@ -259,7 +268,7 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
     ray = position / depth[:, None]
     covariance = (depth_sigma**2)[:, None, None] * ray[:, :, None] * ray[:, None, :]
     extent = (box_xyxy[:, 2:] - box_xyxy[:, :2]).astype(np.float64)
-    lateral_px = 0.1 + 0.003 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
+    lateral_px = 0.1 + 0.002 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
     lateral = lateral_px * (depth / rig.fx)[:, None]
     covariance[:, 0, 0] += lateral[:, 0] ** 2
     covariance[:, 1, 1] += lateral[:, 1] ** 2

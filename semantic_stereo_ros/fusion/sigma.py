@@ -17,8 +17,9 @@ class ObjectSpread:
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity; width_px: the
     disparity that it would span if it were as deep as it is wide; near_tail_px: how far the near percentile lies beyond where a smooth
     surface of this interquartile range ends; rim_shift_px: median with the agreeing rim against the one without; valid_fraction: 0..1;
-    unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim; beyond_range_px: the
-    searched range times the unknown share of an object that reaches the range's end, else 0.
+    unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim; beyond_view: how
+    far it may go on beside what both cameras see, per its width; beyond_range_px: the searched range times the unknown
+    share of an object that reaches the range's end, else 0.
     """
 
     count: np.ndarray
@@ -30,6 +31,7 @@ class ObjectSpread:
     valid_fraction: np.ndarray
     unseen: np.ndarray
     fallback: np.ndarray
+    beyond_view: np.ndarray
     beyond_range_px: np.ndarray
 
 
@@ -49,6 +51,7 @@ def terms_px(spread: ObjectSpread) -> np.ndarray:
             spread.near_tail_px * stretched,
             spread.rim_shift_px,
             np.hypot(spread.sigma_px, spread.iqr_px) / np.sqrt(np.maximum(spread.count, 1.0)),
+            spread.iqr_px * spread.beyond_view,
             spread.beyond_range_px,
         ]
     )
@@ -60,16 +63,17 @@ DEPTH = (
     0.186,  # the pixels' own sigma, as it does not average out
     1.0,  # more of it where the mask is too thin to leave out a rim (such masks are rare: set, not fitted)
     0.42,  # extent of the object, where disparity is missing inside the mask: its median shifts
-    0.16,  # the same, where it is missing around the mask
+    0.13,  # the same, where it is missing around the mask
     0.20,  # deeper than wide
     0.12,  # a near tail
     0.50,  # the rim moves the median
     2.7,  # sampling: neighbours err alike
+    0.4,  # what only the left camera sees of it
     0.35,  # what lies nearer than the searched range (set, not fitted)
 )
 NEAREST = (
-    0.062,  # an error that all objects have
-    0.29,  # the pixels' own sigma, as it does not average out
+    0.058,  # an error that all objects have
+    0.28,  # the pixels' own sigma, as it does not average out
     0.6,  # more of it where the mask is too thin to leave out a rim (set, not fitted)
     0.15,  # extent of the object, where disparity is missing inside the mask
     0.0,  # the same, where it is missing around the mask
@@ -77,6 +81,7 @@ NEAREST = (
     0.90,  # a near tail: it may be another object's
     0.0,  # the rim moves the median
     2.3,  # sampling: neighbours err alike
+    0.25,  # what only the left camera sees of it
     0.35,  # what lies nearer than the searched range (set, not fitted)
 )
 

@@ -27,15 +27,23 @@ def test_sigma_covers_in_every_range_bin_and_beats_a_constant_relative_one():
 
 def _spread(**changes: float) -> ObjectSpread:
     usual = {"count": 3000, "sigma_px": 0.25, "iqr_px": 0.3, "width_px": 1.5, "near_tail_px": 0.0, "rim_shift_px": 0.02}
-    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_range_px": 0.0}
+    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_view": 0.0, "beyond_range_px": 0.0}
     return ObjectSpread(**{name: np.array([value], float) for name, value in (usual | changes).items()})
 
 
 @pytest.mark.parametrize(
     ("what", "value"),
-    [("iqr_px", 1.5), ("near_tail_px", 1.0), ("fallback", 1.0), ("beyond_range_px", 5.0), ("count", 60), ("sigma_px", 0.6)],
+    [
+        ("iqr_px", 1.5),
+        ("near_tail_px", 1.0),
+        ("fallback", 1.0),
+        ("beyond_view", 1.0),
+        ("beyond_range_px", 5.0),
+        ("count", 60),
+        ("sigma_px", 0.6),
+    ],
 )
 def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
-    """A mask deeper than wide, a near tail, no interior, an object that leaves the searched range, few pixels, noise."""
+    """A mask deeper than wide, a near tail, no interior, an object that leaves the common view or the searched range, few pixels, noise."""
     for sigma in (median_sigma_px, nearest_sigma_px):
         assert sigma(_spread(**{what: value}))[0] > 1.1 * sigma(_spread())[0]
