@@ -19,7 +19,7 @@ from semantic_stereo_ros.types import OrientedBox, StereoRig
 
 MAX_OBJECTS, MAX_PROMPTS = 64, 512
 NEAR_M = 0.05
-_LARGEST_ID = 2**32 - 1
+LARGEST_ID = 2**32 - 1
 
 
 class PromptError(SemanticStereoError):
@@ -34,8 +34,8 @@ class Prompt:
     class_name: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.object_id <= _LARGEST_ID:
-            raise PromptError(f"a prompt's object id must lie in 1..{_LARGEST_ID}, got {self.object_id}")
+        if not 1 <= self.object_id <= LARGEST_ID:
+            raise PromptError(f"a prompt's object id must lie in 1..{LARGEST_ID}, got {self.object_id}")
 
     def check_fits(self, rig: StereoRig) -> None:
         """Raise PromptError unless the prompt touches the image of this rig."""
