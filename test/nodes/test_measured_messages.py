@@ -152,3 +152,29 @@ def test_a_binned_info_is_compared_with_a_cropped_one_as_delivered():
     left, other = rig_to_infos(RIG, HEADER)[0], rig_to_infos(StereoRig((32, 24), 50.0, 50.5, 15.5, 11.75, 0.2), HEADER)[0]
     left.binning_x = left.binning_y = 2
     check_same_view(left, other, "depth")
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_a_raw_region_is_rectified_as_that_region_of_the_full_image(binning):
+    """8 rational coefficients; infos of the full sensor with a roi, and binned pixels (every second, as u / 2 says)."""
+    y, x = np.mgrid[:240, :320].astype(np.float32)
+    full = np.clip(128 + 60 * np.sin(x / 17 + y / 40) + 60 * np.cos(y / 13 - x / 50), 0, 255).astype(np.uint8)
+    rig = StereoRig((320, 240), 300.0, 300.0, 158.0, 121.0, 0.1)
+    whole, region = rig_to_infos(rig, HEADER), rig_to_infos(rig, HEADER)
+    for info in (*whole, *region):
+        info.distortion_model, info.d = "rational_polynomial", [0.8, 0.3, 0.0005, -0.0003, 0.05, 1.1, 0.5, 0.1]
+    for info in region:
+        info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 40, 30, 200, 160
+        info.binning_x = info.binning_y = binning
+    rectified = {}
+    for name, pair, shown in (("whole", whole, full), ("region", region, full[30:190:binning, 40:240:binning])):
+        cache = CameraInfoCache(rectify=True)
+        cache.update("left", pair[0])
+        cache.update("right", pair[1])
+        rectified[name], _, rectified_rig = cache.rectified(np.ascontiguousarray(shown), np.ascontiguousarray(shown))
+    expected = rectified["whole"][30:190:binning, 40:240:binning].astype(int)
+    inner = (slice(20, -20), slice(20, -20))
+    assert rectified["region"].shape == expected.shape and rectified_rig.fx == pytest.approx(300.0 / binning)
+    assert rectified_rig.baseline_m == pytest.approx(0.1)
+    assert np.abs(rectified["region"].astype(int) - expected)[inner].max() <= (1 if binning == 1 else 4)
+    assert np.abs(full[30:190:binning, 40:240:binning].astype(int) - expected)[inner].max() > 10  # it was distorted
