@@ -1,0 +1,92 @@
+"""Samples of the filtered volume and of all-pairs correlation around the current disparity.
+
+Tables lie as the volume does: disparity-major rows of channels, so that one look-up gathers ten consecutive entries per pixel.
+All offsets of a look-up share one fraction: nine interpolated values cost ten gathered ones.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RADIUS = 4
+TAPS = 2 * RADIUS + 1
+LEVELS = 2
+
+
+def neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of float positions (N,): indices (N, 10) clamped into 0..length-1, mask (N, 10) of those inside, fraction (N, 1)."""
+    # Far outside every tap is outside: clamping keeps the integers small whatever the network says.
+    position = position.clamp(-length - TAPS, 2 * length + TAPS)
+    low = position.floor()
+    index = low.long()[:, None] + torch.arange(-RADIUS, RADIUS + 2, device=position.device)
+    inside = (index >= 0) & (index < length)
+    return index.clamp(0, length - 1), inside, (position - low)[:, None]
+
+
+class GeometryTable:
+    """The filtered volume (B, 28, D, h, w), written in slabs; level 1 averages neighbouring disparities."""
+
+    def __init__(self, batch: int, channels: int, levels: int, height: int, width: int, like: Tensor) -> None:
+        self.shape = (batch, channels, levels, height, width)
+        self._tables = [like.new_empty(batch, levels >> i, height, width, channels) for i in range(LEVELS)]
+        self._row = 0
+
+    def add(self, slab: Tensor) -> None:
+        """(B, 28, D, n, w), the next rows."""
+        rows = slice(self._row, self._row + slab.shape[3])
+        x = slab.permute(0, 2, 3, 4, 1)
+        self._tables[0][:, :, rows] = x
+        even = x.shape[1] // 2 * 2
+        torch.add(x[:, 0:even:2], x[:, 1:even:2], out=(coarse := torch.empty_like(x[:, 0:even:2])))
+        self._tables[1][:, :, rows] = coarse.mul_(0.5)
+        self._row = rows.stop
+
+    def volume(self) -> Tensor:
+        """(B, 28, D, h, w) view."""
+        return self._tables[0].permute(0, 4, 1, 2, 3)
+
+    def sample(self, disparity: Tensor, level: int) -> Tensor:
+        """disparity (B, 1, h, w), quarter-scale px -> (B, h, w, 9, 28) around disparity / 2**level."""
+        batch, channels, _, height, width = self.shape
+        table = self._tables[level]
+        length = table.shape[1]
+        index, inside, part = neighbours(disparity.float().reshape(-1) / 2**level, length)
+        sites = torch.arange(height * width, device=disparity.device).repeat(batch)
+        if batch > 1:
+            sites += torch.arange(batch, device=disparity.device).repeat_interleave(height * width) * (length * height * width)
+        flat = (index * (height * width) + sites[:, None]).flatten()
+        taps = table.view(-1, channels).index_select(0, flat).view(-1, TAPS + 1, channels)
+        taps *= inside.unsqueeze(2)
+        low, high = taps[:, :-1], taps[:, 1:]
+        return torch.lerp(low, high, part.unsqueeze(2).to(taps.dtype)).view(batch, height, width, TAPS, channels)
+
+
+class CorrelationTable:
+    """Cosine of the left feature at x with the right one at each x' of the row; level 1 averages neighbouring x'."""
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        a, b = (F.normalize(f.float(), dim=1, eps=1e-12) for f in (left, right))
+        # (B, h, x, x')
+        first = a.permute(0, 2, 3, 1) @ b.permute(0, 2, 1, 3)
+        self._tables = [first, F.avg_pool1d(first.flatten(0, 1), 2).unflatten(0, first.shape[:2])]
+
+    def sample(self, disparity: Tensor, level: int) -> Tensor:
+        """disparity (B, 1, h, w) -> (B, h, w, 9) around (x - disparity) / 2**level."""
+        batch, _, height, width = disparity.shape
+        table = self._tables[level]
+        x = torch.arange(width, device=disparity.device, dtype=torch.float32)
+        position = x / 2**level - disparity.float().view(-1, width) / 2**level
+        index, inside, part = neighbours(position.reshape(-1), table.shape[-1])
+        taps = table.reshape(-1, table.shape[-1]).gather(1, index) * inside
+        return torch.lerp(taps[:, :-1], taps[:, 1:], part).view(batch, height, width, TAPS)
+
+
+def look_up(geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor) -> Tensor:
+    """(B, 1, h, w) -> (B, 522, h, w), channels last in memory: per level 28 x 9 of the volume, then 9 of the correlation."""
+    parts = []
+    for level in range(LEVELS):
+        parts.append(geometry.sample(disparity, level).transpose(3, 4).flatten(3))
+        parts.append(correlation.sample(disparity, level).to(parts[0].dtype))
+    return torch.cat(parts, 3).permute(0, 3, 1, 2)

@@ -1,0 +1,111 @@
+"""3-D convolutions over a volume that arrives in slabs of image rows, so that the volume never exists as a whole.
+
+A stage takes slabs of (B, C, D, rows, w) in order and returns the rows that are complete so far, or None. Each convolution keeps the few
+rows that its kernel still needs: nothing is computed twice, and the result does not depend on where the slabs are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual3d, leaky, relu
+
+ROWS = 3  # axis of image rows in (B, C, D, h, w)
+
+
+class RowStage(Protocol):
+    def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
+        """The next rows, or None when there are none; `last` ends the volume."""
+        ...
+
+
+def row_count(x: Tensor | None) -> int:
+    return 0 if x is None else x.shape[ROWS]
+
+
+class RowConv:
+    """One Conv3d and what follows it, point by point."""
+
+    def __init__(self, conv: nn.Conv3d, after: Callable[[Tensor], Tensor]) -> None:
+        self._conv, self._after = conv, after
+        self._kernel, self._stride, self._pad = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
+        self._kept: Tensor | None = None
+        self._started = False
+
+    def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
+        top = self._pad if not self._started and slab is not None else 0
+        self._started = self._started or slab is not None
+        bottom = self._pad if last else 0
+        x = slab if self._kept is None else self._kept if slab is None else torch.cat([self._kept, slab], ROWS)
+        if x is None:
+            return None
+        pad = (0, 0)
+        if top == bottom == self._pad:  # the whole volume at once: the convolution pads by itself
+            pad = (self._pad, self._pad)
+        elif top or bottom:
+            x = F.pad(x, (0, 0, top, bottom))
+        count = (x.shape[ROWS] + sum(pad) - self._kernel) // self._stride + 1
+        if count <= 0:
+            self._kept = x
+            return None
+        used = x.shape[ROWS] if sum(pad) else (count - 1) * self._stride + self._kernel
+        c = self._conv
+        pads = (int(c.padding[0]), pad[0], int(c.padding[2]))
+        y = F.conv3d(x[:, :, :, :used], c.weight, c.bias, c.stride, pads, 1, c.groups)
+        # A copy: a view would keep the whole slab alive.
+        self._kept = None if last else x[:, :, :, count * self._stride :].clone()
+        return self._after(y)
+
+
+class RowChain:
+    """Stages one after the other."""
+
+    def __init__(self, *stages: RowStage) -> None:
+        self._stages = stages
+
+    def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
+        for stage in self._stages:
+            slab = stage.push(slab, last)
+        return slab
+
+
+class RowResidual:
+    """relu(inner(x) + x), with x held back until inner's rows arrive."""
+
+    def __init__(self, inner: RowStage) -> None:
+        self._inner = inner
+        self._waiting: Tensor | None = None
+
+    def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
+        if slab is not None:
+            self._waiting = slab if self._waiting is None else torch.cat([self._waiting, slab], ROWS)
+        y = self._inner.push(slab, last)
+        if y is None:
+            return None
+        assert self._waiting is not None
+        count = row_count(y)
+        x, rest = self._waiting[:, :, :, :count], self._waiting[:, :, :, count:]
+        y = relu(y.add_(x) if not y.requires_grad else y + x)
+        self._waiting = None if last else rest.clone()
+        return y
+
+
+def conv_norm(block: ConvNorm) -> RowConv:
+    assert isinstance(block.conv, nn.Conv3d)
+    return RowConv(block.conv, lambda y: leaky(block.bn(y)))
+
+
+def residual(block: Residual3d) -> RowResidual:
+    return RowResidual(RowChain(RowConv(block.conv1, lambda y: relu(block.bn1(y))), RowConv(block.conv2, block.bn2)))
+
+
+def axial_planar(block: AxialPlanar) -> RowConv:
+    """The planar convolution streams; the one along disparity takes what comes."""
+    conv, norm = block.conv1
+    assert isinstance(conv, nn.Conv3d)
+    return RowConv(conv, lambda y: relu(block.conv2(relu(norm(y)))))
