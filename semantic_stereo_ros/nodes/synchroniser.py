@@ -7,7 +7,8 @@ A tolerance below half the camera period leaves no doubt which images belong tog
 
 A side's stamp far behind its newest one means that the source started again (a bag that loops, a simulator that was reset): what
 waits from before is dropped, and pairing goes on with the next image. A stamp only a few images behind is one that came late:
-it is paired if its moment has not passed yet. Stamps of the pairs only grow, except where `jumps` was counted.
+it is paired if its moment has not passed yet; when more than a few in a row come late, the source started again, too.
+Stamps of the pairs only grow, except where `jumps` was counted.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class PairSynchroniser:
         self.counts = SynchroniserCounts()
         self._waiting: dict[str, OrderedDict[int, Any]] = {side: OrderedDict() for side in SIDES}
         self._recent: dict[str, deque[int]] = {side: deque(maxlen=capacity) for side in SIDES}
+        self._late_in_a_row = dict.fromkeys(SIDES, 0)
         self._newest_pair: dict[str, int] | None = None
         self._ahead: str | None = None
         self._exact_credit = 0
@@ -67,9 +69,11 @@ class PairSynchroniser:
         """Take one image of `side` ('left' or 'right'); return the pair it completes, if any. A repeated stamp replaces what waits."""
         setattr(self.counts, side, getattr(self.counts, side) + 1)
         recent = self._recent[side]
-        if recent and stamp_ns < min(recent):
+        late = self._newest_pair is not None and stamp_ns <= self._newest_pair[side]
+        self._late_in_a_row[side] = self._late_in_a_row[side] + 1 if late else 0
+        if (recent and stamp_ns < min(recent)) or self._late_in_a_row[side] > self.capacity:
             self._start_again(side)
-        elif self._newest_pair is not None and stamp_ns <= self._newest_pair[side]:
+        elif late:
             self.counts.late += 1
             self._count_unpaired(side, 1)
             return None
@@ -124,6 +128,7 @@ class PairSynchroniser:
             self._count_unpaired(dropped, len(self._waiting[dropped]))
             self._waiting[dropped].clear()
         self._recent[side].clear()
+        self._late_in_a_row[side] = 0
         if follows:
             self._ahead = None
             return
