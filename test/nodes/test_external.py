@@ -1,4 +1,4 @@
-"""pipeline_node on what a depth camera publishes, between processes, against exact synthetic truth."""
+"""pipeline_node and the separate nodes on what a depth camera publishes, between processes, against exact synthetic truth."""
 
 import numpy as np
 import pytest
@@ -21,15 +21,17 @@ STEP_NS = 100_000_000
 
 
 class DepthCamera:
-    """A pipeline_node with the backend `external`, and a camera that publishes a scene's true depth or disparity."""
+    """A graph with the backend `external`, and a camera that publishes a scene's true depth or disparity."""
 
-    def __init__(self, graph, kind):
+    def __init__(self, graph, kind, nodes):
         self.graph = graph
         self.kind = kind
         self.scene = random_sequence(5, 1, rig=default_rig(SIZE_WH, baseline_m=0.3))[0]
         self.depth_m = (self.scene.rig.bf / self.scene.disparity_px).astype(np.float32)
         self.stamp_ns = 1_000 * 1_000_000_000
-        graph.start("pipeline_node", stereo__backend="external", input__external=kind)
+        for name in nodes:
+            stereo = dict(stereo__backend="external", input__external=kind) if name in ("pipeline_node", "stereo_node") else {}
+            graph.start(name, **stereo)
         self.left, self.info = graph.publisher(Image, "left/image_rect"), graph.publisher(CameraInfo, "left/camera_info")
         topic, message = ("depth_in/image_rect", Image) if kind == "depth" else ("disparity_in", DisparityImage)
         self.measured = graph.publisher(message, topic)
@@ -72,9 +74,16 @@ class DepthCamera:
         return self.graph.until(complete, "objects, masks and depth of one stamp")
 
 
-@pytest.fixture(scope="module", params=["depth", "disparity"])
+SPLIT = ("stereo_node", "segmentation_node", "fusion_node")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("depth", ("pipeline_node",)), ("disparity", ("pipeline_node",)), ("depth", SPLIT)],
+    ids=["depth", "disparity", "depth-split"],
+)
 def camera(request, new_graph):
-    return DepthCamera(new_graph(), request.param)
+    return DepthCamera(new_graph(), *request.param)
 
 
 def test_distances_are_the_truth_without_any_right_image(camera):
