@@ -111,6 +111,9 @@ def _inputs(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> It
     infos = [i.topic for i in health.inputs.values() if i.once and i.newest_stamp_ns is None]
     if infos:
         yield diagnose("no_info", topics=" and ".join(infos))
+    for item in health.inputs.values():
+        if (changes := item.changes.count(now_s)) > 1:
+            yield diagnose("unsteady_info", topic=item.topic, times=changes, seconds=SPAN_S)
     for item in streams:
         rate = item.received.rate(now_s)
         if rate < config.min_input_rate_hz:

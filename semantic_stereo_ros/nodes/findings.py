@@ -64,6 +64,11 @@ FINDINGS: dict[str, Entry] = {
     "no_info": Entry(
         WARN, "no camera_info has come on {topics}", "let the driver publish its calibration, or remap the camera_info topics", True
     ),
+    "unsteady_info": Entry(
+        WARN,
+        "{topic} changed {times} times in the last {seconds:g} s, and tracking began anew each time",
+        "let one source publish each camera_info (`ros2 topic info -v` names them)",
+    ),
     "slow_input": Entry(
         WARN,
         "{topic} comes at {rate:.1f} Hz, less than diagnostics.min_input_rate_hz = {minimum:g}",

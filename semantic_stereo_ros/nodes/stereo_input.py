@@ -168,6 +168,8 @@ class StereoInput:
         if health is not None:
             health.arrived(time.monotonic(), stamp_to_ns(message.header.stamp))
         if self.infos.update(name, message):
+            if health is not None:
+                health.changes.add(time.monotonic())
             self._say(f"the {name} camera_info changed")
         self._hand_over()
 

@@ -24,6 +24,7 @@ class InputHealth:
     """One topic that is listened to. kind: the noun for its messages. once: one message is enough (a camera_info).
 
     publishers: how many there are now. unheard: who of them offers a quality of service that does not fit ('' = nobody).
+    changes: one entry whenever a camera_info said something else than the one before.
     """
 
     topic: str
@@ -32,6 +33,7 @@ class InputHealth:
     received: Window = field(default_factory=Window)
     newest_stamp_ns: int | None = None
     publishers: int = 0
+    changes: Window = field(default_factory=Window)
     unheard: str = ""
     reliable: bool | None = None
 

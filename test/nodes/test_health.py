@@ -87,6 +87,7 @@ FAULTS = [
     ),
     (put("inputs.left.unheard", "/cam (Best effort)"), WARN, "some_input_qos", "is not heard, its quality of service does not fit: /cam"),
     (put("inputs.left camera_info.newest_stamp_ns", None), WARN, "no_info", "no camera_info has come on /left/camera_info"),
+    (put("inputs.left camera_info.changes", filled(0, 0)), WARN, "unsteady_info", "/left/camera_info changed 2 times in the last 5 s"),
     (put("join.joined", Window()), WARN, "no_pairs", "input.sync_tolerance_ms = 10; the newest stamps are 0.0 ms apart: synchronise"),
     (both(put("join.joined", Window()), put("join.tolerance_ms", None)), WARN, "no_joins", "does not meet: no two stamps are equal"),
     (put("join.lone", grown(1)), WARN, "few_pairs", "only 50% of what comes is paired, less than diagnostics.min_pair_fraction = 75%"),
