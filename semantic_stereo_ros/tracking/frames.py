@@ -19,6 +19,16 @@ def positions_in_camera(means: np.ndarray, covariances: np.ndarray, pose: np.nda
     return (means[:, :3] - pose[:3, 3]) @ rotation, kalman.rotated(covariances[:, :3, :3], rotation.T)
 
 
+def stacked(tracks: list[Track]) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 6) means and (n, 6, 6) covariances of n tracks, one or more."""
+    return np.stack([t.mean for t in tracks]), np.stack([t.covariance for t in tracks])
+
+
+def camera_positions(tracks: list[Track], pose: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3) predicted positions and (n, 3, 3) covariances of n tracks, one or more, in the camera frame; pose: as above."""
+    return positions_in_camera(*stacked(tracks), pose)
+
+
 def camera_to_world(tracks: list[Track], pose: np.ndarray, speed_sigma_mps: float) -> None:
     """Filters predicted to the camera at `pose` go over to the world; their velocities held the camera's own and begin anew."""
     for track in tracks:

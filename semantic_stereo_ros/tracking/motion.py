@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+EGO_SPEED_SIGMA_MPS = 20.0
+EGO_TURN_SIGMA_RPS = 0.5
+"""How fast a camera may move whose pose is unknown, one sigma."""
+
 
 @dataclass(frozen=True, eq=False)
 class CommonMotion:
