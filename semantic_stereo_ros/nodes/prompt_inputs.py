@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from std_msgs.msg import Header
@@ -17,6 +17,7 @@ from semantic_stereo_ros.nodes.prompt_messages import (
     PromptView,
     ToCamera,
     by_kind,
+    detection_id,
     detections_3d_to_prompts,
     detections_to_prompts,
     to_prompts,
@@ -77,8 +78,8 @@ class PromptInputs:
                 stage, array = self._ready(), request.prompts
                 before = stage.prompts if request.add else PromptSet()
                 stamp_ns = self._moment(array.header)
-                added = to_prompts(array.prompts, self._view(), self._to_camera(array.header), self._next_id(before))
-                self._issued = max(self._issued, *(p.object_id for p in added), 0)
+                taken = {*before.object_ids, *(prompt.object_id for prompt in array.prompts)}
+                added = to_prompts(array.prompts, self._view(), self._to_camera(array.header), self._issuer(taken))
                 stage.set_prompts(before.added(added, stamp_ns))
         except SemanticStereoError as error:
             response.message = str(error)
@@ -103,16 +104,16 @@ class PromptInputs:
     # Topics -----------------------------------------------------------------------------------------------------------------
 
     def _on_array(self, message: PromptArray) -> None:
-        self._replace(
-            message.header,
-            lambda to_camera: to_prompts(message.prompts, self._view(), to_camera, self._next_id(PromptSet())),
-        )
+        next_id = self._issuer({prompt.object_id for prompt in message.prompts})
+        self._replace(message.header, lambda to_camera: to_prompts(message.prompts, self._view(), to_camera, next_id))
 
     def _on_detections(self, message: Any) -> None:
-        self._replace(message.header, lambda to_camera: detections_to_prompts(message.detections, self._issue))
+        next_id = self._issuer(map(detection_id, message.detections))
+        self._replace(message.header, lambda _: detections_to_prompts(message.detections, next_id))
 
     def _on_detections_3d(self, message: Any) -> None:
-        self._replace(message.header, lambda to_camera: detections_3d_to_prompts(message.detections, to_camera, self._issue))
+        next_id = self._issuer(map(detection_id, message.detections))
+        self._replace(message.header, lambda to_camera: detections_3d_to_prompts(message.detections, to_camera, next_id))
 
     def _replace(self, header: Header, make: Callable[[ToCamera], tuple[Prompt, ...]]) -> None:
         """What a topic brings replaces all prompts: a detector repeats what it still sees."""
@@ -122,7 +123,6 @@ class PromptInputs:
             with self._lock:
                 stage, stamp_ns = self._ready(), self._moment(header)
                 prompts, view = make(self._to_camera(header)), self._view()
-                self._issued = max(self._issued, *(p.object_id for p in prompts), 0)
                 fresh = PromptSet(prompts, stamp_ns)
                 if view is not None:
                     fresh = fresh.in_image(view.rig)
@@ -163,12 +163,17 @@ class PromptInputs:
             return unknown
         return lambda pose: self._transforms.into(pose, source, view.frame_id, stamp_to_ns(header.stamp))
 
-    def _next_id(self, before: PromptSet) -> int:
-        return max(before.free_id(), self._issued + 1)
+    def _issuer(self, taken: Iterable[int]) -> Callable[[], int]:
+        """Gives ids that were never given out and are not among `taken`."""
+        used = set(taken)
 
-    def _issue(self) -> int:
-        self._issued += 1
-        return self._issued
+        def next_id() -> int:
+            self._issued += 1
+            while self._issued in used:
+                self._issued += 1
+            return self._issued
+
+        return next_id
 
 
 def _sentence(prompts: PromptSet) -> str:

@@ -45,15 +45,14 @@ ToCamera = Callable[[np.ndarray], np.ndarray]
 """4x4 pose in the frame of a message's header -> 4x4 pose in the left optical frame."""
 
 
-def to_prompts(messages: Iterable[PromptMessage], view: PromptView | None, to_camera: ToCamera, free_id: int) -> tuple[Prompt, ...]:
-    """Prompts in the order of the messages; object id 0 becomes `free_id`, `free_id` + 1, ... Raises PromptError for the first bad one."""
+def to_prompts(
+    messages: Iterable[PromptMessage], view: PromptView | None, to_camera: ToCamera, next_id: Callable[[], int]
+) -> tuple[Prompt, ...]:
+    """Prompts in the order of the messages; object id 0 becomes a `next_id()`. Raises PromptError for the first bad one."""
     prompts = []
     for index, message in enumerate(messages):
-        object_id = message.object_id
-        if object_id == 0:
-            object_id, free_id = free_id, free_id + 1
         try:
-            prompt = _to_prompt(message, object_id, view, to_camera)
+            prompt = _to_prompt(message, message.object_id or next_id(), view, to_camera)
             if view is not None:
                 prompt.check_fits(view.rig)
         except SemanticStereoError as error:
@@ -122,7 +121,7 @@ def detections_to_prompts(detections: Iterable[Any], next_id: Callable[[], int])
         cos, sin = abs(np.cos(box.center.theta)), abs(np.sin(box.center.theta))
         half_w, half_h = 0.5 * (box.size_x * cos + box.size_y * sin), 0.5 * (box.size_x * sin + box.size_y * cos)
         x, y = box.center.position.x, box.center.position.y
-        object_id = _detection_id(detection, next_id)
+        object_id = detection_id(detection) or next_id()
         prompts.append(BoxPrompt(object_id, (x - half_w, y - half_h, x + half_w, y + half_h), class_name=_class_name(detection)))
     return tuple(prompts)
 
@@ -132,15 +131,15 @@ def detections_3d_to_prompts(detections: Iterable[Any], to_camera: ToCamera, nex
     prompts = []
     for detection in detections:
         size = detection.bbox.size
-        object_id = _detection_id(detection, next_id)
+        object_id = detection_id(detection) or next_id()
         prompts.append(box_in_space(object_id, detection.bbox.center, (size.x, size.y, size.z), to_camera, _class_name(detection)))
     return tuple(prompts)
 
 
-def _detection_id(detection: Any, next_id: Callable[[], int]) -> int:
-    """The detector's own number, so that its tracks go on; a new one where it has none."""
+def detection_id(detection: Any) -> int:
+    """The detector's own number, so that its tracks go on; 0 where it has none."""
     given = str(detection.id)
-    return int(given) if given.isdecimal() and 1 <= int(given) <= LARGEST_ID else next_id()
+    return int(given) if given.isdecimal() and int(given) <= LARGEST_ID else 0
 
 
 def _class_name(detection: Any) -> str:

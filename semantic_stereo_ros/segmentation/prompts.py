@@ -175,10 +175,6 @@ class PromptSet:
         """What the object's prompts call it; '' when they do not."""
         return next((prompt.class_name for prompt in self.prompts if prompt.object_id == object_id), "")
 
-    def free_id(self, taken: Iterable[int] = ()) -> int:
-        """An id above all that are in use here or in `taken`."""
-        return max((*self.object_ids, *taken), default=0) + 1
-
     def added(self, prompts: Iterable[Prompt], stamp_ns: int = 0) -> PromptSet:
         """This set with more prompts, seen at `stamp_ns`."""
         return PromptSet((*self.prompts, *prompts), stamp_ns)

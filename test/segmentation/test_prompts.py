@@ -149,7 +149,7 @@ def test_prompts_at_the_border_are_taken():
 
 def test_objects_are_added_and_removed():
     one = PromptSet().added([PointPrompt(5, (1, 1), class_name="cup"), PointPrompt(5, (9, 9), False, class_name="cup")], 100)
-    both = one.added([BoxPrompt(one.free_id(), (0, 0, 5, 5))], 200)
+    both = one.added([BoxPrompt(6, (0, 0, 5, 5))], 200)
     assert both.object_ids == (5, 6) and both.stamp_ns == 200 and both.class_name(5) == "cup" and both.class_name(6) == ""
     assert len(both.of(5)) == 2 and both.without([5]).object_ids == (6,) and both.object_ids == (5, 6)
 
