@@ -17,6 +17,9 @@ from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLay
 _SAME_RIG = 1e-5
 """f and t of a DisparityImage are float32; farther apart they are of another calibration."""
 
+LEFT_OUT = Segmentation((), ())
+"""What segmentation_node says of a frame of which it makes no masks (segmentation.every_n, max_rate_hz)."""
+
 
 def message_to_disparity(message: DisparityImage, sigma: Image, confidence: Image | None, rig: StereoRig) -> Disparity:
     """The Disparity that disparity_to_message, and array_to_image for sigma_px and the unstrided confidence, were given.
@@ -51,11 +54,14 @@ def _floats(message: Image, name: str, rig: StereoRig) -> np.ndarray:
     return decode_image(data, message.width, message.height, message.encoding, message.step, bool(message.is_bigendian))
 
 
-def message_to_segmentation(message: InstanceMasks) -> Segmentation:
-    """The Segmentation that masks_message was given; scores as float32. Raises ImageError when it does not hold together."""
+def message_to_segmentation(message: InstanceMasks) -> Segmentation | None:
+    """The Segmentation that masks_message was given, scores as float32; None for LEFT_OUT.
+
+    Raises ImageError when it does not hold together.
+    """
     layers = tuple(LabelLayer(_labels(layer.labels, layer.level), layer.level) for layer in message.layers)
-    if not layers:
-        raise ImageError("masks must hold at least one layer (an empty label image where nothing was found), got none")
+    if not layers and not message.instances:
+        return None
     plane = np.asarray(message.ground_plane, np.float64)
     ground = None if np.isnan(plane).any() else GroundPlane(plane[:3], float(plane[3]), message.ground_sigma_m)
     return Segmentation(layers, tuple(_instance(record, len(layers)) for record in message.instances), ground)

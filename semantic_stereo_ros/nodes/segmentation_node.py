@@ -13,7 +13,7 @@ from semantic_stereo_ros.nodes.joining_node import JoiningNode
 from semantic_stereo_ros.nodes.outputs import PartialScene
 from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
 from semantic_stereo_ros.nodes.prompt_messages import PromptView
-from semantic_stereo_ros.nodes.scene_messages import frame_of
+from semantic_stereo_ros.nodes.scene_messages import LEFT_OUT, frame_of
 from semantic_stereo_ros.nodes.stamp_join import Joined
 from semantic_stereo_ros.pipeline import SegmentationStage
 
@@ -45,19 +45,22 @@ class SegmentationNode(JoiningNode):
 
     def work(self, item: Joined) -> None:
         start_s = time.monotonic()
-        rig, left = rig_of(item), left_of(item)
+        rig = rig_of(item)
         disparity = disparity_of(item, rig)
-        frame = frame_of(rig, item.stamp_ns, left=left, disparity=disparity)
+        frame = frame_of(rig, item.stamp_ns, left=left_of(item), disparity=disparity)
+        decoded_s = time.monotonic()
         with self.stage_lock:
             segmentation = self.stage(frame, disparity)
-        now_s = time.monotonic()
-        self.health.took(now_s, segmentation=now_s - start_s, processing=now_s - start_s)
-        if segmentation is not None and self.active:
-            frame_id = item.items["left"].header.frame_id
+        done_s = time.monotonic()
+        self.health.took(done_s, decoding=decoded_s - start_s, segmentation=done_s - decoded_s, processing=done_s - start_s)
+        if not self.active:
+            return
+        frame_id = item.items["left"].header.frame_id
+        if segmentation is not None:
             self._view = PromptView(item.stamp_ns, frame_id, rig, segmentation)
-            with self.timed("publishing"):
-                self.outputs.publish(PartialScene(frame, segmentation=segmentation), frame_id, self.output)
-            self.note_published(item.stamp_ns, frame_id)
+        with self.timed("publishing"):
+            self.outputs.publish(PartialScene(frame, segmentation=segmentation or LEFT_OUT), frame_id, self.output)
+        self.note_published(item.stamp_ns, frame_id)
 
 
 def main(args: list[str] | None = None) -> int:

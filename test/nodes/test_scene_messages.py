@@ -9,13 +9,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no messages to conv
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
 from rclpy.serialization import deserialize_message, serialize_message
-from semantic_stereo_ros.msg import InstanceMasks
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
 from semantic_stereo_ros.nodes.conversions import array_to_image, disparity_to_message, make_header, rig_to_infos
 from semantic_stereo_ros.nodes.object_messages import masks_message
-from semantic_stereo_ros.nodes.scene_messages import frame_of, message_to_disparity, message_to_segmentation
+from semantic_stereo_ros.nodes.scene_messages import LEFT_OUT, frame_of, message_to_disparity, message_to_segmentation
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoRig
 
 HEADER = make_header(5_000_000_007, "left_optical")
@@ -97,6 +96,7 @@ def some_segmentation(ground):
 def test_segmentation_there_and_back(ground):
     sent = some_segmentation(ground)
     came = message_to_segmentation(through_dds(masks_message(sent, HEADER)))
+    assert came is not None
     assert [layer.level for layer in came.layers] == ["object", "part"]
     assert all(np.array_equal(a.labels, b.labels) and a.labels.dtype == np.uint16 for a, b in zip(came.layers, sent.layers))
     assert [dataclasses.replace(i, score=0.0) for i in came.instances] == [dataclasses.replace(i, score=0.0) for i in sent.instances]
@@ -108,9 +108,13 @@ def test_segmentation_there_and_back(ground):
         assert (came.ground.offset_m, came.ground.sigma_m) == (ground.offset_m, ground.sigma_m)
 
 
+def test_a_frame_that_was_left_out_is_not_one_without_objects():
+    nothing = Segmentation((LabelLayer(np.zeros(RIG.shape, np.uint16)),), ())
+    assert message_to_segmentation(through_dds(masks_message(LEFT_OUT, HEADER))) is None
+    assert message_to_segmentation(through_dds(masks_message(nothing, HEADER))) is not None
+
+
 def test_impossible_masks_are_refused():
-    with pytest.raises(ImageError, match="at least one layer"):
-        message_to_segmentation(InstanceMasks(header=HEADER))
     message = masks_message(some_segmentation(None), HEADER)
     message.instances[0].layer = 3
     with pytest.raises(ImageError, match="layer 3, but the masks have 2"):

@@ -10,11 +10,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from semantic_stereo_ros.msg import InstanceMasks, ObjectDistanceArray
+from nav_msgs.msg import Odometry
+from semantic_stereo_ros.msg import InstanceMasks, ObjectDistance, ObjectDistanceArray
 from semantic_stereo_ros.srv import SaveSnapshot
 from sensor_msgs.msg import Image, PointCloud2
 
-from semantic_stereo_ros.nodes.conversions import make_header, stamp_to_ns
+from semantic_stereo_ros.nodes.conversions import make_header, matrix_to_pose, stamp_to_ns
 from semantic_stereo_ros.nodes.object_messages import masks_message
 from semantic_stereo_ros.synthetic import default_rig, random_sequence
 from semantic_stereo_ros.types import Segmentation
@@ -53,12 +54,15 @@ class Split:
         self.objects = graph.subscribe(ObjectDistanceArray, "objects")
         self.diagnostics = graph.subscribe(DiagnosticArray, "/diagnostics", 50)
         self.stamp_ns = 1_000 * 1_000_000_000
-        self.sent = 0
+        self.poses = graph.publisher(Odometry, "pose", 50)
 
     def send(self, index=0):
         self.stamp_ns += STEP_NS
-        self.sent += 1
         frame = self.sequence[index].frame
+        if frame.pose_world_camera is not None:
+            pose = Odometry(header=make_header(self.stamp_ns, "world"), child_frame_id="left_optical")
+            pose.pose.pose = matrix_to_pose(frame.pose_world_camera)
+            self.poses.publish(pose)
         self.camera.send(frame.left, frame.right, frame.rig, self.stamp_ns)
         return self.stamp_ns
 
@@ -87,10 +91,13 @@ class Split:
         return None
 
 
+PARAMETERS = {"input__use_pose": True, "segmentation__every_n": 2}
+
+
 @pytest.fixture(scope="module")
-def split(new_graph, make_camera, sequence, tmp_path_factory):
+def split(new_graph, make_camera, sequence):
     graph = new_graph()
-    split = Split(graph, make_camera(graph), sequence, output__snapshot_directory=str(tmp_path_factory.mktemp("snapshots")))
+    split = Split(graph, make_camera(graph), sequence, **PARAMETERS)
     split.until_answered(split.objects, "the first answer")
     return split
 
@@ -98,7 +105,7 @@ def split(new_graph, make_camera, sequence, tmp_path_factory):
 @pytest.fixture(scope="module")
 def single(new_graph, make_camera, sequence):
     graph = new_graph()
-    single = Split(graph, make_camera(graph), sequence, nodes=("pipeline_node",))
+    single = Split(graph, make_camera(graph), sequence, nodes=("pipeline_node",), **PARAMETERS)
     single.until_answered(single.objects, "pipeline_node's first answer")
     return single
 
@@ -113,7 +120,7 @@ def begin_anew(*graphs):
 def test_both_graphs_give_the_same_objects(single, split):
     """Every frame of the sequence passes through both, from the first one on."""
     begin_anew(single, split)
-    confirmed = 0
+    states = []
     for index in range(FRAMES):
         ours, theirs = (graph.answer(graph.objects, graph.send(index), f"frame {index}") for graph in (split, single))
         assert (ours.header, ours.status, ours.reason) == (theirs.header, theirs.status, theirs.reason)
@@ -126,8 +133,10 @@ def test_both_graphs_give_the_same_objects(single, split):
             for field in ("position", "velocity"):
                 a, b = ([getattr(getattr(o, field), axis) for axis in "xyz"] for o in (one, other))
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=field)
-            confirmed += one.distance_sigma_m > 0
-    assert confirmed >= 3 * (FRAMES - 1), "the scene has at least three objects in view"
+            assert one.distance_sigma_m > 0 and one.velocity_frame == "world"
+            states.append(one.state)
+    assert states.count(ObjectDistance.VISIBLE) >= FRAMES, "the scene has at least three objects in view"
+    assert states.count(ObjectDistance.PREDICTED) >= FRAMES, "every second frame is left out by segmentation.every_n"
 
 
 @pytest.mark.parametrize(
