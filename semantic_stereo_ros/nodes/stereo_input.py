@@ -5,6 +5,7 @@ The executor receives and pairs; `frame` decodes, rectifies and checks on the th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import CalibrationError, ConfigError, ImageError
+from semantic_stereo_ros.io.sequences import alike
 from semantic_stereo_ros.nodes.camera_infos import CameraInfoCache
 from semantic_stereo_ros.nodes.conversions import image_to_array, stamp_to_ns
 from semantic_stereo_ros.nodes.image_input import ImageInput
@@ -75,24 +77,26 @@ class StereoInput:
         config = self._config
         image = "image_raw" if config.rectify else "image_rect"
         kind, ending = (CompressedImage, "/compressed") if config.transport == "compressed" else (Image, "")
-        self._listen("left", f"left/{image}{ending}", kind, partial(self._on_image, "left"))
+        self._listen("left", f"left/{image}", kind, partial(self._on_image, "left"), ending)
         self._listen_info("left", "left/camera_info")
         second = partial(self._on_image, "right")
         if config.external == "none":
-            self._listen("right", f"right/{image}{ending}", kind, second)
+            self._listen("right", f"right/{image}", kind, second, ending)
             self._listen_info("right", "right/camera_info")
         elif config.external == "disparity":
             self._listen("disparity", "disparity_in", DisparityImage, second)
         else:
             kind, ending = (CompressedImage, "/compressedDepth") if config.depth_transport == "compressed" else (Image, "")
-            self._listen("depth", f"depth_in/image_rect{ending}", kind, second)
+            self._listen("depth", "depth_in/image_rect", kind, second, ending)
             self._listen_info("depth", "depth_in/camera_info")
         if config.confidence != "none":
             self._listen("confidence", "confidence_in", Image, self._on_confidence)
         if config.use_pose:
             self._others.append(self._node.create_subscription(Odometry, "pose", self._on_pose, qos_profile_sensor_data))
 
-    def _listen(self, name: str, topic: str, kind: type, callback: Callable[[Any], None]) -> None:
+    def _listen(self, name: str, topic: str, kind: type, callback: Callable[[Any], None], ending: str = "") -> None:
+        """ending: of the transport; as with image_transport, a remapped `topic` takes its transports along."""
+        topic = self._node.resolve_topic_name(topic) + ending if ending else topic
         self._images[name] = ImageInput(self._node, topic, callback, self._config.reliability, kind=kind)
         noun = {"disparity": "disparity", "depth": "depth image", "confidence": "confidence image"}.get(name, "image")
         self.inputs[name] = InputHealth(self._images[name].topic, noun)
@@ -187,11 +191,17 @@ class StereoInput:
     # What the worker's thread does ------------------------------------------------------------------------------------------
 
     def frame(self, pair: Pair) -> StereoFrame:
-        """Decode, check and, where asked for, rectify one pair. Raises ImageError or CalibrationError that says what is wrong with it."""
+        """Decode, check and, where asked for, rectify one pair; of a grey and a colour image both become grey.
+
+        Raises ImageError or CalibrationError that says what is wrong with it.
+        """
         config, left = self._config, image_to_array(pair.left)
         pose = self._poses.at(pair.stamp_ns) if config.use_pose else None
         if config.external == "none":
-            left, right, rig = self.infos.rectified(left, image_to_array(pair.right))
+            right = image_to_array(pair.right)
+            if left.ndim != right.ndim:
+                left, right = alike(left, right)
+            left, right, rig = self.infos.rectified(left, right)
             return StereoFrame(left, right, rig, pair.stamp_ns, pose)
         confidence = self._confidence(pair) if config.confidence != "none" else None
         if config.external == "depth":
@@ -217,6 +227,8 @@ class StereoInput:
 
     def _rig_of_disparity(self, message: DisparityImage) -> StereoRig:
         """fx and the principal point are the left camera_info's, the baseline is the message's; its f must be that fx."""
+        if not 0 < message.t < math.inf:
+            raise CalibrationError(f"the disparity's baseline t must be above zero, got {message.t:g} m: let its driver fill in t and f")
         rig = self.infos.rig_of_left(message.t)
         if not abs(message.f - rig.fx) <= _SAME_FOCAL * rig.fx:
             raise CalibrationError(

@@ -230,8 +230,9 @@ def test_disparity_of_a_camera_brings_its_baseline_along(bench):
     np.testing.assert_allclose(frame.rig.bf / (frame.measured.disparity_px + frame.rig.doffs_px), DEPTH_M, rtol=1e-5)
     with pytest.raises(CalibrationError, match=r"f = 50 px but the left camera_info says fx = 100 px"):
         bench.frame(disparity_in=disparity_image(f=50.0), **left)
-    with pytest.raises(CalibrationError, match="baseline"):
-        bench.frame(disparity_in=disparity_image(t=0.0), **left)
+    for baseline_m in (0.0, -0.2, np.nan):
+        with pytest.raises(CalibrationError, match="baseline t must be above zero"):
+            bench.frame(disparity_in=disparity_image(t=baseline_m), **left)
 
 
 def test_the_cameras_confidence_of_the_same_stamp(bench):
@@ -291,6 +292,26 @@ def test_a_bag_that_loops_is_said_and_goes_on_at_once(bench):
     bench.stamp_ns = start_ns - 100 * MS
     bench.frame(**pair)
     assert bench.said.count(JUMPED) == 1
+
+
+def test_a_remapped_image_takes_its_compressed_topic_along(bench):
+    import rclpy
+
+    arguments = ["--ros-args", "-r", "left/image_rect:=/cam/color/image_raw", "-r", "depth_in/image_rect:=/cam/depth/image"]
+    node = rclpy.create_node("remapped", context=bench.graph.context, cli_args=arguments)
+    stereo = StereoInput(node, InputConfig(transport="compressed", external="depth", depth_transport="compressed"), print, print)
+    assert stereo.inputs["left"].topic == "/cam/color/image_raw/compressed"
+    assert stereo.inputs["depth"].topic == "/cam/depth/image/compressedDepth"
+    bench.graph.until(lambda: bench.graph.node.count_subscribers("/cam/depth/image/compressedDepth"), "the subscription")
+    stereo.close()
+    node.destroy_node()
+
+
+def test_a_grey_and_a_colour_camera_become_grey(bench):
+    bench.listen()
+    frame = bench.frame(**infos(), left__image_rect=image(LEFT), right__image_rect=image(RIGHT[..., 0]))
+    np.testing.assert_array_equal(frame.left, cv2.cvtColor(LEFT, cv2.COLOR_RGB2GRAY))
+    np.testing.assert_array_equal(frame.right, RIGHT[..., 0])
 
 
 def test_closing_ends_every_subscription(bench):
