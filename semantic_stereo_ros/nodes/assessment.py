@@ -103,9 +103,10 @@ def _inputs(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> It
     for item in silent:
         if item.unheard:
             yield diagnose("input_qos", topic=item.topic, who=item.unheard)
-    absent = [i.topic for i in silent if not i.publishers]
+    absent = [i for i in silent if not i.publishers]
     if absent:
-        yield diagnose("no_publisher", topics=" and ".join(absent))
+        topics, sources = (" and ".join(dict.fromkeys(texts)) for texts in ([i.topic for i in absent], [i.source for i in absent]))
+        yield diagnose("no_publisher", topics=topics, source=sources)
     if silent:
         yield diagnose("silent", kind=silent[0].kind, topics=" and ".join(i.topic for i in silent), seconds=SPAN_S)
     infos = [i.topic for i in health.inputs.values() if i.once and i.newest_stamp_ns is None]

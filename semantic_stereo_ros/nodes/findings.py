@@ -53,7 +53,7 @@ FINDINGS: dict[str, Entry] = {
         "stop that publisher, or set input.reliability to best_effort",
     ),
     "no_publisher": Entry(
-        WARN, "nobody publishes {topics}", "start the camera, or remap the node's inputs (`ros2 topic list` shows what there is)", True
+        WARN, "nobody publishes {topics}", "start {source}, or remap the node's inputs (`ros2 topic list` shows what there is)", True
     ),
     "silent": Entry(
         WARN,

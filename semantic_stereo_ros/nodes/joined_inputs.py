@@ -30,7 +30,7 @@ QUEUE_DEPTH = 10
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a frame: topic (relative), message type, its noun in diagnostics, and how much memory a message takes."""
+    """One part of a frame: topic (relative), message type, its noun in diagnostics, how much memory a message takes, and who sends it."""
 
     topic: str
     kind: type
@@ -95,7 +95,7 @@ class JoinedInputs:
 
     def _subscribe(self, part: str) -> None:
         entry = PARTS[part]
-        self.health[part] = InputHealth(self._node.resolve_topic_name(entry.topic), entry.noun)
+        self.health[part] = InputHealth(self._node.resolve_topic_name(entry.topic), entry.noun, source=entry.source)
         self._subscriptions[part] = self._node.create_subscription(entry.kind, entry.topic, partial(self._receive, part), self._qos)
 
     def _unsubscribe(self, part: str) -> None:

@@ -21,7 +21,8 @@ CLOCKS_APART_S = 60.0
 
 @dataclass
 class InputHealth:
-    """One topic that is listened to. kind: the noun for its messages. once: one message is enough (a camera_info).
+    """One topic that is listened to. kind: the noun for its messages. once: one message is enough (a camera_info). source: who
+    publishes it.
 
     publishers: how many there are now. unheard: who of them offers a quality of service that does not fit ('' = nobody).
     changes: one entry whenever a camera_info said something else than the one before.
@@ -30,6 +31,7 @@ class InputHealth:
     topic: str
     kind: str = "image"
     once: bool = False
+    source: str = "the camera"
     received: Window = field(default_factory=Window)
     newest_stamp_ns: int | None = None
     publishers: int = 0

@@ -188,7 +188,7 @@ def test_a_missing_segmentation_node_is_named_and_its_return_is_enough(split):
     def named():
         split.send()
         status = split.status("fusion_node")
-        return status is not None and "nobody publishes /masks" in status[1] and status
+        return status is not None and "nobody publishes /masks: start segmentation_node" in status[1] and status
 
     assert split.graph.until(named, "fusion_node to name /masks")[0] in (0, 1)
     split.processes["segmentation_node"] = split.graph.start("segmentation_node")
