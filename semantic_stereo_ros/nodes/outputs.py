@@ -24,6 +24,7 @@ from semantic_stereo_ros.fusion.assemble import class_image, clearing_points, la
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.io.overlay import draw_scene
 from semantic_stereo_ros.msg import InstanceMasks, ObjectDistanceArray
+from semantic_stereo_ros.nodes import vision_outputs
 from semantic_stereo_ros.nodes.conversions import (
     array_to_image,
     cloud_to_message,
@@ -129,6 +130,11 @@ OUTPUTS = (
 )
 
 
+# Of message types that need not be installed.
+OPTIONAL_OUTPUTS = ()
+if (vision := vision_outputs.vision) is not None:
+    OPTIONAL_OUTPUTS = (Output("detections_3d", vision.Detection3DArray, lambda v: vision_outputs.detections_message(v.scene, v.header)),)
+
 # What stereo_node hands to the nodes after it, besides its OUTPUTS. The frames it takes are announced before they are matched, so that
 # every node works on the same ones, rectified and decoded once; the confidence is whole where `confidence` has output.stride.
 HANDOVERS = (
@@ -141,24 +147,26 @@ HANDOVERS = (
 
 def outputs_of(stage: str) -> tuple[Output, ...]:
     """The outputs and handovers that one stage makes."""
-    return tuple(output for output in (*HANDOVERS, *OUTPUTS) if output.stage == stage)
+    return tuple(output for output in (*HANDOVERS, *OUTPUTS, *OPTIONAL_OUTPUTS) if output.stage == stage)
 
 
 class OutputPublishers:
     """One publisher per output, reliable with depth 1 unless qos_overrides.* parameters say otherwise."""
 
     def __init__(self, node: Node, outputs: Iterable[Output] | None = None) -> None:
-        """outputs: OUTPUTS unless others are given."""
+        """outputs: OUTPUTS and OPTIONAL_OUTPUTS unless others are given."""
         overrides = QoSOverridingOptions.with_default_policies()
         self._publishers: list[tuple[Output, Publisher]] = []
         self._watches: list[SubscriberWatch] = []
-        for output in OUTPUTS if outputs is None else outputs:
+        for output in (*OUTPUTS, *OPTIONAL_OUTPUTS) if outputs is None else outputs:
             watch = SubscriberWatch(node, output.topic)
             publisher = node.create_publisher(
                 output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides, event_callbacks=watch.events
             )
             self._publishers.append((output, publisher))
             self._watches.append(watch)
+        classes = any(output.topic == "mask/class" for output, _ in self._publishers)
+        self._label_info = vision_outputs.publish_label_info(node) if classes else None
 
     def wanted(self) -> bool:
         """True when anybody subscribes to any output."""
