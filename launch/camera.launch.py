@@ -49,7 +49,7 @@ def make_camera(context):
     value = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     value |= {name: LaunchConfiguration(name, default="").perform(context) for name in SHARED}
     own = [name for name, *_ in ARGUMENTS if name not in ("camera_params_file", "pipeline")]
-    said = {f"camera.{name}": ParameterValue(value[name], value_type=KINDS.get(name, str)) for name in own if value[name]}
+    said = {f"camera.{name}": ParameterValue(LaunchConfiguration(name), value_type=KINDS.get(name, str)) for name in own if value[name]}
     file = [value["camera_params_file"]] if value["camera_params_file"] else []
     logger = ".".join(filter(None, (*value["namespace"].split("/"), "camera_node")))
     camera = Node(
