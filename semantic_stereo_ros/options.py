@@ -18,7 +18,7 @@ from semantic_stereo_ros.checks import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a user may know of one parameter. `dynamic`: it can change while running without a reload."""
+    """What a user may know of one parameter. `dynamic`: it can change while a node runs."""
 
     name: str
     type: type

@@ -15,7 +15,7 @@ import numpy as np
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import PipelineConfig, from_flat
 from semantic_stereo_ros.fusion.measure import measure
-from semantic_stereo_ros.registry import backend_module
+from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module
 from semantic_stereo_ros.segmentation.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.tracking.tracker import Tracker
 from semantic_stereo_ros.types import Disparity, LabelLayer, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
@@ -54,11 +54,6 @@ class Pipeline:
         with _timed(timings_s, "segmentation"):
             masks = self.segmentation(frame, disparity) if segmentation is None else segmentation
         return self.fusion(frame, disparity, masks, timings_s)
-
-    def check(self, config: PipelineConfig) -> None:
-        """Raise what can be told at once of the backends that `config` asks for, where they are others."""
-        self.stereo.check(config)
-        self.segmentation.check(config)
 
     def prepare(self, config: PipelineConfig) -> dict[str, Any]:
         """Load beside the frames what `config` needs anew, for `adopt`. Raises what loading raises; then nothing has changed."""
@@ -130,17 +125,12 @@ class BackendStage:
             self._backend.load()
             self._loaded = True
 
-    def check(self, config: PipelineConfig) -> None:
-        """Raise what can be told at once of the backend that `config` asks for, where it is another one."""
-        if self._choice(config) != self._choice(self.config):
-            self._make(config).check()
-
     def prepare(self, config: PipelineConfig) -> Any:
         """The backend that `config` asks for, for `adopt`; None when the present one is right. Loaded, unless it is free_first.
 
         Raises what the backend raises; the present one stays.
         """
-        if self._choice(config) == self._choice(self.config):
+        if _choice(self.name, config) == _choice(self.name, self.config):
             return None
         fresh = self._make(config)
         if self._loaded and not self._frees_first(config):
@@ -193,12 +183,8 @@ class BackendStage:
     def _frees_first(self, config: PipelineConfig) -> bool:
         return getattr(config, self.name).switch == "free_first"
 
-    def _choice(self, config: PipelineConfig) -> tuple[str, Any]:
-        return getattr(config, self.name).backend, getattr(config, f"{self.name}_backend")
-
     def _make(self, config: PipelineConfig) -> Any:
-        backend, options = self._choice(config)
-        return backend_module(self.name, backend).Backend(options)
+        return _make_backend(self.name, config)
 
 
 class StereoStage(BackendStage):
@@ -321,9 +307,6 @@ class FusionStage:
                 status, reason = self._last[1:]
         return Scene(frame, disparity, masks, objects, status, reason, timings_s)
 
-    def check(self, config: PipelineConfig) -> None:
-        """Nothing that from_flat does not check."""
-
     def prepare(self, config: PipelineConfig) -> None:
         """Nothing is loaded."""
 
@@ -386,6 +369,25 @@ class Continuity:
     def forget(self) -> None:
         """The next frame is the first one."""
         self._previous = None
+
+
+def check_backends(config: PipelineConfig, before: PipelineConfig | None = None) -> None:
+    """Raise what can be told without loading of the backends that `config` chooses, where `before` chooses others.
+
+    ConfigError for options that do not fit each other; MissingDependencyError and InputFileError for what is not there.
+    """
+    for stage in STAGES_WITH_BACKENDS:
+        if before is None or _choice(stage, config) != _choice(stage, before):
+            _make_backend(stage, config).check()
+
+
+def _choice(stage: str, config: PipelineConfig) -> tuple[str, Any]:
+    return getattr(config, stage).backend, getattr(config, f"{stage}_backend")
+
+
+def _make_backend(stage: str, config: PipelineConfig) -> Any:
+    backend, options = _choice(stage, config)
+    return backend_module(stage, backend).Backend(options)
 
 
 def _load_or_close(backend: Any) -> None:

@@ -9,11 +9,11 @@ import pytest
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError
 from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.metrics import match_instances
-from semantic_stereo_ros.pipeline import Pipeline, RateLimit
+from semantic_stereo_ros.pipeline import Pipeline, RateLimit, check_backends
 from semantic_stereo_ros.synthetic import plane, random_sequence
 from semantic_stereo_ros.types import ObjectState, SceneStatus, Segmentation
 
-STAGED = Path(__file__).resolve().parent / "staged"
+STAGED = Path(__file__).resolve().parent / "staged" / "backends"
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_masks_rarer_than_the_trackers_patience_are_refused():
 
 @pytest.fixture
 def staged(monkeypatch):
-    """The stereo backend 'staged' of test/staged, as if its file lay in stereo/backends; its module's record of what happened."""
+    """The stereo backend 'staged' of test/staged/backends, as if its file lay in stereo/backends; its module's record of what happened."""
     from semantic_stereo_ros import config
     from semantic_stereo_ros.registry import backend_module
     from semantic_stereo_ros.stereo import backends
@@ -192,8 +192,11 @@ def test_old_backend_is_in_use_when_the_new_one_cannot_be_loaded(staged, sequenc
 
 
 def test_what_can_be_told_at_once_is_told_without_loading(staged):
-    pipeline = Pipeline()
     with pytest.raises(ConfigError, match="multiple of 16"):
-        pipeline.check(from_flat({"stereo.sgbm.num_disparities": 100}))
-    pipeline.check(from_flat({"stereo.backend": "staged", "stereo.staged.fails": True}))
+        check_backends(from_flat({"stereo.sgbm.num_disparities": 100}))
+    missing = from_flat({"stereo.backend": "staged", "stereo.staged.missing": True})
+    with pytest.raises(InputFileError, match="the library of staged is missing"):
+        check_backends(missing)
+    check_backends(missing, before=missing)  # in use already: nothing new to tell
+    check_backends(from_flat({"stereo.backend": "staged", "stereo.staged.fails": True}))
     assert staged == []

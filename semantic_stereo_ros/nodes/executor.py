@@ -53,7 +53,7 @@ def run_node(make_node, args: list[str] | None = None) -> int:
     """
     profile = dds.use_large_segment()
     rclpy.init(args=args)
-    node, code = None, 0
+    node, executor, code = None, None, 0
     try:
         node = make_node()
         node.get_logger().info(profile)
@@ -69,7 +69,10 @@ def run_node(make_node, args: list[str] | None = None) -> int:
         with uninterrupted():
             if node is not None:
                 node.destroy_node()
+            if executor is not None:
+                executor.shutdown(timeout_sec=0.0)
             rclpy.try_shutdown()
+            rclpy.get_default_context().destroy()  # takes the shared memory away; a process that leaves at once would not
     if threading.active_count() > 1:
         _leave(code)
     return code

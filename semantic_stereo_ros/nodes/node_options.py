@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from semantic_stereo_ros import options
@@ -17,44 +17,39 @@ from semantic_stereo_ros.options import Option, option
 class InputConfig:
     """What pipeline_node and stereo_node listen to."""
 
-    rectify: bool = option(False, "subscribe to image_raw instead of image_rect and rectify with the camera_infos", dynamic=False)
+    rectify: bool = option(False, "subscribe to image_raw instead of image_rect and rectify with the camera_infos")
     external: str = option(
         "none",
         "for stereo.backend external, in place of the right image: disparity (`disparity_in`, a DisparityImage) or depth "
         "(`depth_in/image_rect`), both in the left image's pixels",
         choices=("none", "disparity", "depth"),
-        dynamic=False,
     )
     transport: str = option(
         "raw",
         "raw images, or compressed ones (sensor_msgs/CompressedImage on <image topic>/compressed)",
         choices=("raw", "compressed"),
-        dynamic=False,
     )
     depth_transport: str = option(
-        "raw", "the same for `depth_in/image_rect`, compressed on its topic /compressedDepth", choices=("raw", "compressed"), dynamic=False
+        "raw", "the same for `depth_in/image_rect`, compressed on its topic /compressedDepth", choices=("raw", "compressed")
     )
     depth_baseline_m: float = option(
-        0.05,
-        "baseline in which incoming depth is counted as disparity: the depth camera's own if it is a stereo camera; distances do not "
-        "depend on it",
+        0.1,
+        "baseline in which incoming depth is counted as disparity. Distances do not depend on it; thresholds in px and the smallest sigma "
+        "do: the depth camera's own if it is a stereo camera, else about 0.1",
         unit="m",
         minimum=0.001,
         maximum=100.0,
-        dynamic=False,
     )
     confidence: str = option(
         "none",
         "confidence of incoming depth or disparity on `confidence_in` (its stamp, 8-bit or 32FC1): percent_inverted for ZED, where 0 is "
         "best and 100 worst; percent; fraction for 0..1; byte for 0..255",
         choices=("none", "fraction", "percent", "percent_inverted", "byte"),
-        dynamic=False,
     )
     reliability: str = option(
         "auto",
         "reliability asked of the image publishers; auto starts with best_effort and becomes reliable while all publishers offer it",
         choices=("auto", "reliable", "best_effort"),
-        dynamic=False,
     )
     sync_tolerance_ms: float = option(
         10.0,
@@ -64,7 +59,10 @@ class InputConfig:
         maximum=1000.0,
     )
     use_pose: bool = option(
-        False, "take the camera's pose in the world (nav_msgs/Odometry on `pose`, with the left image's stamp) for tracking", dynamic=False
+        False, "take the camera's pose in the world (nav_msgs/Odometry on `pose`, with the left image's stamp) for tracking"
+    )
+    prompt_max_age_s: float = option(
+        1.0, "how far the stamp of prompts may lie from the newest segmented frame's", unit="s", minimum=0.0, maximum=3600.0
     )
     health_period_s: float = option(
         30.0,
@@ -73,6 +71,11 @@ class InputConfig:
         minimum=0.0,
         maximum=86400.0,
     )
+
+    def listens_as(self, other: InputConfig) -> bool:
+        """Whether both make the same subscriptions; the rest is taken over while they go on."""
+        live = {name: getattr(other, name) for name in ("sync_tolerance_ms", "prompt_max_age_s", "health_period_s")}
+        return replace(self, **live) == other
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class OutputConfig:
     z_far_m: float = option(0.0, "cut every cloud beyond this depth; 0 = no limit", unit="m", minimum=0.0, maximum=10000.0)
     obstacle_min_height_m: float = option(0.1, "lower points above the ground are no obstacles", unit="m", minimum=0.0, maximum=10.0)
     obstacle_max_height_m: float = option(2.5, "higher points above the ground are no obstacles", unit="m", minimum=0.0, maximum=100.0)
+    max_rate_hz: float = option(
+        0.0,
+        "take at most so many frames per second, by their stamps, and publish nothing of the others; 0 = every frame",
+        unit="Hz",
+        minimum=0.0,
+        maximum=1000.0,
+    )
     process_idle: bool = option(False, "process frames even while nobody subscribes to any output")
     snapshot_directory: str = option(
         "snapshots", "folder that save_snapshot writes to; a request may name one below it, never one elsewhere", dynamic=False

@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.nodes.node_options import RCLPY_OWN, check_known
 from semantic_stereo_ros.options import Option
 
@@ -42,7 +42,7 @@ class NodeParameters:
     """The parameters of one node. The node must have been made with both of NODE_FLAGS.
 
     Raises ConfigError at construction for a given parameter that is unknown to the package, of the wrong type or out of range.
-    `apply(values)` is called with all flat values after each accepted change and may refuse it by raising ConfigError.
+    `apply(values)` is called with all flat values after each accepted change and may refuse it by raising a SemanticStereoError.
     """
 
     def __init__(self, node: Node, options: Mapping[str, Option], apply: Callable[[dict[str, Any]], None]) -> None:
@@ -70,7 +70,7 @@ class NodeParameters:
                     changed[parameter.name] = option.parse(parameter.value, parameter.name)
             if changed != self.values:
                 self._apply(dict(changed))
-        except ConfigError as error:
+        except SemanticStereoError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.values = changed
         return SetParametersResult(successful=True)

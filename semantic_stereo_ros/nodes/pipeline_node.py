@@ -15,6 +15,8 @@ from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.outputs import OutputPublishers
 from semantic_stereo_ros.nodes.pair_watch import PairWatch
+from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
+from semantic_stereo_ros.nodes.prompt_messages import PromptView
 from semantic_stereo_ros.nodes.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.stage_node import Settings
 from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs
@@ -38,12 +40,14 @@ class PipelineNode(StreamNode):
         self._inputs: StereoInput | None = None
         self._inputs_lock = threading.Lock()  # subscriptions come and go on the thread of a transition
         self._forget_stream()
+        self._prompts = PromptInputs(self, lambda: None if self.stage is None else self.stage.segmentation, lambda: self._view)
         self.create_service(SaveSnapshot, "save_snapshot", self._save_snapshot, callback_group=self.slow_group)
 
     def _forget_stream(self) -> None:
         """What was kept of a stream that is over, or has not begun."""
         self._newest_job: Pair | None = None
         self._last_scene: Scene | None = None
+        self._view: PromptView | None = None
         self._last_stamp_ns: int | None = None
         self._pair_watch = PairWatch(self.warn)
 
@@ -72,11 +76,15 @@ class PipelineNode(StreamNode):
         check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
 
     def settings_changed(self, before: Settings) -> None:
+        if not self.input.listens_as(before.sections["input"]):
+            self.restart()
+            return
         with self._inputs_lock:
             if self._inputs is not None:
                 self._inputs.configure(self.input)
 
     def review(self, now_s: float) -> None:
+        self._prompts.review(now_s)
         with self._inputs_lock:
             if self._inputs is not None:
                 self._inputs.review()
@@ -88,7 +96,7 @@ class PipelineNode(StreamNode):
     def _on_pair(self, pair: Pair) -> None:
         self._newest_job = pair
         self.health.wanted = self.output.process_idle or self._outputs.wanted()
-        if self.health.wanted and self.worker is not None:
+        if self.health.wanted and self.worker is not None and self.due(pair.stamp_ns):
             self.worker.submit(pair)
 
     # What the worker thread does --------------------------------------------------------------------------------------------
@@ -116,6 +124,8 @@ class PipelineNode(StreamNode):
         if inputs is None:
             return None
         scene = self._last_scene = self.stage(inputs.frame(pair))
+        if "fusion" in scene.timings_s:  # not one between two masks
+            self._view = PromptView(pair.stamp_ns, pair.left.header.frame_id, scene.frame.rig, scene.segmentation)
         return scene
 
     # Services ---------------------------------------------------------------------------------------------------------------

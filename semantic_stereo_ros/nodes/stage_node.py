@@ -17,9 +17,10 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
-from semantic_stereo_ros.checks import SemanticStereoError
+from semantic_stereo_ros.checks import InputFileError, MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
 from semantic_stereo_ros.nodes.assessment import assess
 from semantic_stereo_ros.nodes.bonds import break_bond, form_bond
@@ -32,6 +33,7 @@ from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
+from semantic_stereo_ros.pipeline import RateLimit, check_backends
 
 END_TIMEOUT_S = 1.0
 """How long a process that shall end waits for a frame that is being processed."""
@@ -70,6 +72,8 @@ class StageNode(LifecycleNodeMixin, Node):
         self.stage: Any = None
         self.stage_lock = threading.Lock()
         self.active = False
+        self.rate_limit = RateLimit()
+        self._activation_lock = threading.Lock()  # transitions run beside the executor's thread
         self.worker: LatestOnlyWorker | None = None
         self._switcher: LatestOnlyWorker[PipelineConfig] | None = None
         self._bond: Any = None
@@ -125,15 +129,26 @@ class StageNode(LifecycleNodeMixin, Node):
         return {**NODE_OPTIONS, **result}
 
     def _apply(self, values: dict[str, Any]) -> None:
-        """Take accepted parameters. Raises ConfigError."""
+        """Take parameters, or refuse them: SemanticStereoError. What needs loading is found out later, see `_switch`."""
         pipeline = from_flat({key: value for key, value in values.items() if key in schema()})
         fresh = Settings(pipeline, {section: build_section(section, values) for section in self._sections})
         self.check(fresh)
         before = getattr(self, "settings", None)
-        self.settings = fresh
-        if before is not None:
-            self._switch_to_settings()
-            self.settings_changed(before)
+        if before is None:
+            self._check_at_start(pipeline)
+            self.settings = fresh
+            return
+        check_backends(pipeline, before.pipeline)
+        self.settings, self._refused = fresh, ""
+        self._switch_to_settings()
+        self.settings_changed(before)
+
+    def _check_at_start(self, pipeline: PipelineConfig) -> None:
+        """Raise ConfigError. A library or file that is missing may be there by the time the node is configured, which says it if not."""
+        try:
+            check_backends(pipeline)
+        except (MissingDependencyError, InputFileError) as error:
+            self.get_logger().warning(str(error))
 
     def _switch_to_settings(self) -> None:
         stage, switcher = self.stage, self._switcher
@@ -141,21 +156,43 @@ class StageNode(LifecycleNodeMixin, Node):
             switcher.submit(self.settings.pipeline)
 
     def _switch(self, config: PipelineConfig) -> None:
-        """On the switcher's thread: load beside the frames what is new, then swap between two of them."""
+        """On the switcher's thread: load beside the frames what is new, then swap between two of them. The old serves until then."""
         stage = self.stage
         self._switching = self._backends_text(config)
         try:
             fresh = stage.prepare(config)
             with self.stage_lock:
                 stage.adopt(config, fresh)
+        except Exception as error:
+            if not isinstance(error, SemanticStereoError):
+                self.get_logger().error("".join(traceback.format_exception(error)))
+            if self.executor is not None:
+                self.executor.create_task(self._take_back, stage.config.to_flat(), config.to_flat(), describe(error))
+        else:
+            self._diagnostics.resources.begin(None)
         finally:
             self._switching = ""
-        self._refused = ""
-        self._diagnostics.resources.begin(None)
 
-    def _switch_failed(self, error: Exception) -> None:
-        self._refused = f"the new parameters cannot be used: {describe(error)}"
+    def _take_back(self, used: dict[str, Any], failed: dict[str, Any], why: str) -> None:
+        """On the executor's thread: a change of parameters that could not be loaded is undone, as far as nobody changed it again."""
+        values = self.parameters.values
+        back = {k: v for k, v in used.items() if k in values and failed.get(k, v) != v and values[k] == failed[k]}
+        result = self.set_parameters_atomically([Parameter(key, value=value) for key, value in back.items()])
+        undone = ", ".join(f"{key} = {failed[key]} was refused and is {value} again" for key, value in back.items())
+        self._refused = f"{undone or 'a change was refused'}: {why}" + ("" if result.successful else f" ({result.reason})")
         self.get_logger().error(self._refused)
+
+    def _switch_crashed(self, error: Exception) -> None:
+        self.get_logger().error("".join(traceback.format_exception(error)))
+
+    def restart(self) -> None:
+        """Subscribe anew, where the node is active: for options that decide what is listened to."""
+        with self._activation_lock:
+            if self.active:
+                self.stop()
+                if self.worker is not None:
+                    self.worker.clear()
+                self.start()
 
     # Lifecycle --------------------------------------------------------------------------------------------------------------
 
@@ -205,20 +242,23 @@ class StageNode(LifecycleNodeMixin, Node):
             raise
         self.stage = stage
         self.worker = LatestOnlyWorker(self._work_if_enabled, self.refuse, self.title)
-        self._switcher = LatestOnlyWorker(self._switch, self._switch_failed, "switch")
+        self._switcher = LatestOnlyWorker(self._switch, self._switch_crashed, "switch")
         self._switch_to_settings()  # in case they changed while loading
 
     def _activate(self) -> None:
-        self.active = True
-        self.start()
+        with self._activation_lock:
+            self.active = True
+            self.rate_limit = RateLimit()
+            self.start()
         if not self.parameters.values["autostart"]:
             self._bond = form_bond(self)
 
     def _deactivate(self) -> None:
-        self.active = False
-        break_bond(self._bond)
-        self._bond = None
-        self.stop()
+        with self._activation_lock:
+            self.active = False
+            break_bond(self._bond)
+            self._bond = None
+            self.stop()
 
     def _free(self, timeout_s: float = 600.0) -> None:
         """Stop everything and free the stage; within `timeout_s`, else what still runs keeps what it uses."""
@@ -322,6 +362,7 @@ class StageNode(LifecycleNodeMixin, Node):
         self._free(END_TIMEOUT_S)
         unbridge_logging(self._log_handler)
         super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()  # it holds the node, and with it the process's shared memory
 
 
 def describe(error: Exception) -> str:

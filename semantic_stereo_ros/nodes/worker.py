@@ -32,6 +32,12 @@ class LatestOnlyWorker(Generic[Item]):
             self._waiting = [item]
             self._condition.notify_all()
 
+    def clear(self) -> None:
+        """Drop what waits in the slot."""
+        with self._condition:
+            self.dropped += len(self._waiting)
+            self._waiting = []
+
     def wait_idle(self, timeout_s: float) -> bool:
         """True when the slot is empty and nothing runs, within `timeout_s` seconds."""
         with self._condition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,14 @@ from semantic_stereo_ros.options import option
 from semantic_stereo_ros.stereo.backends import sgbm
 from semantic_stereo_ros.types import Disparity, StereoFrame
 
+logger = logging.getLogger(f"semantic_stereo_ros.{__name__}")
 RECORD: list[str] = []
+
+
+def note(text: str) -> None:
+    """Keep what happened, and say it in the log."""
+    RECORD.append(text)
+    logger.info("staged: %s", text)
 
 
 @dataclass(frozen=True)
@@ -35,17 +43,19 @@ class Backend:
             raise InputFileError("the library of staged is missing")
 
     def load(self) -> None:
-        RECORD.append(f"load {self.config.name}")
+        note(f"load {self.config.name}")
         time.sleep(self.config.load_s)
         if self.config.fails:
             raise InputFileError(f"the weights of {self.config.name} are broken")
 
     def __call__(self, frame: StereoFrame) -> Disparity:
-        time.sleep(self.config.frame_s)
+        if self.config.frame_s:
+            logger.info("staged: a frame begins")
+            time.sleep(self.config.frame_s)
         return self._matcher(frame)
 
     def reset(self, reason: str) -> None:
         """Nothing is kept."""
 
     def close(self) -> None:
-        RECORD.append(f"close {self.config.name}")
+        note(f"close {self.config.name}")
