@@ -1,0 +1,157 @@
+"""Processes that die, hang, come back, or share a machine: the graph goes on and says who is missing."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from patient import SIZE_WH, Patient, scene_of
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with")
+pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from semantic_stereo_ros.msg import ObjectDistanceArray
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+
+from semantic_stereo_ros.nodes import shared_memory
+from semantic_stereo_ros.nodes.conversions import stamp_to_ns
+from semantic_stereo_ros.nodes.player_node import FRAME_QOS
+
+pytestmark = [pytest.mark.xdist_group("dds"), pytest.mark.faults]
+
+PLAYER = {"player__frames": 3, "player__preload": True, "player__loop": True, "player__width": 640, "player__height": 480}
+
+
+def killed(process: subprocess.Popen) -> None:
+    """kill -9, and the shared memory that it leaves taken away, as `doctor --clean` would."""
+    segments = shared_memory.segments_of(process.pid)
+    process.kill()
+    process.wait()
+    shared_memory.remove_orphans(segments)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_player_is_killed_and_comes_back(new_graph, record_property, kills):
+    """kill -9 while images are on their way (with several kills, at other moments of the frame each time)."""
+    graph = new_graph()
+    objects, diagnostics = graph.subscribe(ObjectDistanceArray, "objects"), graph.subscribe(DiagnosticArray, "/diagnostics")
+    sent = graph.subscribe(Header, "frame", FRAME_QOS)
+    images = graph.subscribe(Image, "right/image_rect")
+    pipeline = graph.start("pipeline_node")
+    player = graph.start("player_node", player__rate_hz=30.0, **PLAYER)
+    graph.until(lambda: objects, "the first answer")
+    for number in range(kills):
+        images.clear()
+        graph.until(lambda: images, "an image on its way")
+        time.sleep(number * 0.033 / kills)  # not a wait: it places the kill within the frame's period
+        killed(player)
+        diagnostics.clear()
+
+        def absent():
+            texts = (status.message for message in diagnostics for status in message.status)
+            return any(re.search("nobody publishes.*left/image_rect|no image.*left/image_rect", text) for text in texts)
+
+        graph.until(absent, "a diagnostic that misses the player")
+        sent.clear()
+        player = graph.start("player_node", player__rate_hz=30.0, **PLAYER)
+        graph.until(lambda: sent, "the player's return")
+        first_ns = stamp_to_ns(sent[0].stamp)
+        graph.until(lambda: stamp_to_ns(objects[-1].header.stamp) >= stamp_to_ns(sent[0].stamp), "an answer to the player that returned")
+        recovery_s = (time.time_ns() - first_ns) / 1e9
+        record_property("measured", f"player killed, from its first new frame: {recovery_s:.2f} s")
+        assert pipeline.poll() is None
+
+
+FROZEN_READER = """
+import sys, rclpy, time
+from sensor_msgs.msg import PointCloud2
+from semantic_stereo_ros.msg import ObjectDistanceArray
+rclpy.init(domain_id=int(sys.argv[1]))
+node = rclpy.create_node("frozen")
+received = []
+node.create_subscription(PointCloud2, "points", received.append, 10)
+node.create_subscription(ObjectDistanceArray, "objects", received.append, 10)
+while len(received) < 4:
+    rclpy.spin_once(node)
+print("reading", flush=True)
+while True:
+    rclpy.spin_once(node)
+"""
+
+
+@pytest.mark.parametrize("how", ["never spins", pytest.param("stopped", marks=pytest.mark.long)])
+def test_slow_consumer_does_not_hold_up_the_others(new_patient, recovered, stopped, how):
+    """A reliable subscriber that takes nothing: everybody else still gets the answer to every frame."""
+    patient = new_patient()
+    graph = patient.graph
+    recovered(patient, "start")
+    reliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    if how == "never spins":
+        node = rclpy.create_node("never_spins", context=graph.context)
+        node.create_subscription(PointCloud2, "points", lambda _: None, reliable)
+        node.create_subscription(ObjectDistanceArray, "objects", lambda _: None, reliable)
+    else:
+        node = None
+        command = [sys.executable, "-c", FROZEN_READER, str(graph.domain_id)]
+        with graph.log("frozen").open("w", encoding="utf-8") as log:
+            frozen = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        graph.processes.append(frozen)
+        patient.play(lambda: "reading" in graph.log("frozen").read_text(encoding="utf-8"), "the other reader's first messages")
+        stopped(frozen)
+    for _ in range(50):
+        stamp_ns = patient.send()
+        patient.graph.until(patient.answered(stamp_ns), "the answer to a frame beside the slow consumer")
+    recovered(patient, f"slow consumer that {how}")
+    if node is not None:
+        node.destroy_node()
+
+
+def test_interrupt_during_inference_ends_at_once(new_graph, make_camera, record_property):
+    """SIGINT while a frame that takes long is in work: exit code 0, no traceback, and not when the frame is done."""
+    graph = new_graph()
+    big = scene_of((1600, 1200))
+    process = graph.start("pipeline_node", stereo__sgbm__mode="hh", stereo__sgbm__num_disparities=512)
+    patient = Patient(graph, make_camera(graph), big, process)
+    patient.play(lambda: patient.diagnostics and patient.number("dropped"), "a frame in work while another waits", period_s=0.3)
+    start_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    record_property("measured", f"SIGINT during inference, exit after {time.monotonic() - start_s:.2f} s")
+    assert "Traceback" not in graph.log("pipeline_node").read_text(encoding="utf-8")
+
+
+def test_two_pipelines_in_two_namespaces(new_graph, make_camera, record_property):
+    """Two cameras at once: each answers its own scene under its own name, and a fault of one is not said of the other."""
+    graph = new_graph()
+    seeds, patients = {"a": 5, "b": 9}, {}
+    for namespace, seed in seeds.items():
+        process = graph.start("pipeline_node", f"/{namespace}")
+        patients[namespace] = Patient(graph, make_camera(graph, namespace=namespace), scene_of(SIZE_WH, seed), process, namespace=namespace)
+    first = {name: 0 for name in seeds}
+
+    def send_both():
+        for name, patient in patients.items():
+            first[name] = patient.send()
+
+    start_s = time.monotonic()
+    patients["a"].play(lambda: all(p.answered(1)() for p in patients.values()), "answers of both", send_both)
+    record_property("measured", f"two namespaces, both answer after {time.monotonic() - start_s:.2f} s")
+    for name, patient in patients.items():
+        others = [m for m in patients["b" if name == "a" else "a"].objects]
+        own_truth = {round(o.distance_m, 3) for o in patient.scene.visible_objects}
+        assert patient.objects and others and own_truth
+        nearest = min(o.distance_m for o in patient.objects[-1].objects)
+        assert nearest == pytest.approx(min(own_truth), rel=0.05)
+    said = patients["a"].said("/?b/left/image_rect|/?b/right/image_rect")
+    patients["a"].play(said, "a diagnostic about b's camera only", patients["a"].send)
+    texts = [(s.name, s.message) for m in patients["a"].diagnostics for s in m.status if s.level[0]]
+    assert texts and not any("/a/" in text for _, text in texts) and np.all(["b" in name for name, _ in texts])
+    for patient in patients.values():
+        patient.assert_alive()
