@@ -102,12 +102,14 @@ class FoundationStereo(nn.Module):
         correlation = CorrelationTable(lefts[0], right_feature)
         del lefts, right_feature
         disparity = first if initial is None else initial.float()
+        bases = self.update_block.bases(context.inputs)
+        context.inputs = []
         sequence, steps = [], 0
         for k in range(iterations):
             trace.add(f"disp_in_{k}", disparity)
             samples = look_up(geometry, correlation, disparity.detach())
             trace.add(f"geo_feat_{k}", samples)
-            delta, motion = self.update_block(context, samples, disparity.detach())
+            delta, motion = self.update_block(context, bases, samples, disparity.detach())
             trace.add(f"delta_{k}", delta)
             if k == 0:
                 trace.add("motion_0", motion)

@@ -58,8 +58,14 @@ class SelectiveUnit(nn.Module):
         self.small_gru = GatedUnit(joined, 1)
         self.large_gru = GatedUnit(joined, 3)
 
-    def forward(self, attention: Tensor, hidden: Tensor, *inputs: Tensor) -> Tensor:
-        x = relu(self.conv0(torch.cat(inputs, 1)))
+    def base(self, constant: Tensor) -> Tensor:
+        """What the inputs that stay the same (B, 128, h, w) add to the first convolution."""
+        conv = self.conv0[0]
+        assert isinstance(conv, nn.Conv2d)
+        return F.conv2d(constant, conv.weight[:, :HIDDEN], conv.bias, padding=1)
+
+    def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
+        x = relu(F.conv2d(torch.cat(inputs, 1), self.conv0[0].weight[:, HIDDEN:], padding=1) + base)
         joined = relu(self.conv1(torch.cat([x, hidden], 1)))
         return torch.lerp(self.large_gru(hidden, x, joined), self.small_gru(hidden, x, joined), attention)
 
@@ -104,15 +110,19 @@ class UpdateBlock(nn.Module):
         self.disp_head = DisparityHead()
         self.mask = nn.Sequential(nn.Conv2d(HIDDEN, 64, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(64, 32, 3, padding=1))
 
-    def forward(self, context: Context, samples: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+    def bases(self, inputs: list[Tensor]) -> list[Tensor]:
+        """What context.inputs add to each level's unit, once for all steps."""
+        return [unit.base(x) for unit, x in zip((self.gru04, self.gru08, self.gru16), inputs)]
+
+    def forward(self, context: Context, bases: list[Tensor], samples: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
         """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32, and the motion feature."""
         n4, n8, n16 = context.hidden
-        i4, i8, i16 = context.inputs
+        b4, b8, b16 = bases
         a4, a8, a16 = context.attention
-        n16 = self.gru16(a16, n16, i16, pool(n8))
-        n8 = self.gru08(a8, n8, i8, pool(n4), enlarge(n16, n8))
+        n16 = self.gru16(a16, n16, b16, pool(n8))
+        n8 = self.gru08(a8, n8, b8, pool(n4), enlarge(n16, n8))
         motion = self.encoder(samples, disparity)
-        n4 = self.gru04(a4, n4, i4, motion, enlarge(n8, n4))
+        n4 = self.gru04(a4, n4, b4, motion, enlarge(n8, n4))
         context.hidden = [n4, n8, n16]
         return self.disp_head(n4).float(), motion
 
