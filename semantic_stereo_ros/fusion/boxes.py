@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.fusion.label_statistics import segment_quantiles, segment_sums
+from semantic_stereo_ros.fusion.label_statistics import row_quantiles
 from semantic_stereo_ros.types import GroundPlane, OrientedBox
 
 EXTENT_FRACTIONS = (0.01, 0.99)
 
 
-def fit(points: np.ndarray, bounds: np.ndarray, usable: np.ndarray, ground: GroundPlane | None) -> dict[int, OrientedBox]:
-    """Boxes by label. points (3, N) m, camera frame, those of label l in bounds[l]:bounds[l + 1]; usable (n + 1,) says which to fit."""
-    each = np.diff(bounds)
-    count = np.maximum(each, 1)
+def fit(points: np.ndarray, kept: np.ndarray, ground: GroundPlane | None) -> list[OrientedBox]:
+    """One box per object. points (3, n, K) float32 m, camera frame; kept (n, K) bool, which of an object's points count."""
+    count = np.maximum(np.count_nonzero(kept, axis=1), 1)
     up = None if ground is None else np.asarray(ground.normal, np.float64)
-    mean = (segment_sums(points, bounds) / count).T
-    centred = points - np.repeat(mean.T.astype(np.float32), each, axis=1)
-    axes = _axes(centred, bounds, count, up)
-    local = np.einsum("kn,kjn->jn", centred, np.repeat(axes.astype(np.float32).transpose(1, 2, 0), each, axis=2))
-    # the objects' sizes differ: one range for all wants each scaled by its own spread
-    spread = np.sqrt(segment_sums(local * local, bounds) / count) + 1e-6
-    local /= np.repeat(spread.astype(np.float32), each, axis=1)
-    ends = np.stack([segment_quantiles(local[k], bounds, EXTENT_FRACTIONS).T * spread[k][:, None] for k in range(3)], axis=1)
+    own = np.where(kept, points, np.float32(0.0)).transpose(1, 0, 2)
+    mean = own.sum(axis=2) / count[:, None]
+    centred = (own - mean.astype(np.float32)[:, :, None]) * kept[:, None, :]
+    axes = _axes((centred @ centred.transpose(0, 2, 1)).astype(np.float64) / count[:, None, None], up)
+    local = axes.transpose(0, 2, 1).astype(np.float32) @ centred
+    ends = np.stack([row_quantiles(local[:, k], kept, EXTENT_FRACTIONS).T for k in range(3)], axis=1)
     centre = mean + np.einsum("nij,nj->ni", axes, ends.mean(axis=2))
     size = ends[:, :, 1] - ends[:, :, 0]
-    quaternion = _quaternions(axes)
-    return {int(i): OrientedBox(centre[i], size[i], quaternion[i]) for i in np.flatnonzero(usable)}
+    return [OrientedBox(*box) for box in zip(centre, size, _quaternions(axes))]
 
 
-def _axes(centred: np.ndarray, bounds: np.ndarray, count: np.ndarray, up: np.ndarray | None) -> np.ndarray:
-    """(rows, 3, 3) right-handed, columns are the box's axes in the camera frame; with `up` the third one is it."""
-    rows = count.size
-    flat = centred
+def _axes(covariance: np.ndarray, up: np.ndarray | None) -> np.ndarray:
+    """(n, 3, 3) right-handed, columns are the box's axes in the camera frame; with `up` the third one is it. covariance: of the points."""
+    rows = len(covariance)
     if up is not None:
-        upward = up.astype(np.float32)[:, None]
-        flat = centred - (centred * upward).sum(axis=0) * upward
-    covariance = np.empty((rows, 3, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            covariance[:, i, j] = covariance[:, j, i] = segment_sums(flat[i] * flat[j], bounds) / count
+        flat = np.eye(3) - np.outer(up, up)
+        covariance = flat @ covariance @ flat
     _, vectors = np.linalg.eigh(covariance)  # ascending
     first = vectors[:, :, 2]
     third = np.broadcast_to(up, (rows, 3)) if up is not None else vectors[:, :, 0]

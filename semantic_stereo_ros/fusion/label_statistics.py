@@ -1,7 +1,7 @@
-"""Statistics of every label of a label map at once: the cost follows the labelled pixels, not the number of objects.
+"""Statistics of every label of a label map at once: the same number of pixels is drawn from each mask, so all become rows of one matrix.
 
-Pixels are kept sorted by label, so that the pixels of label l are the slice bounds[l]:bounds[l + 1] of every array: sums are reduceat,
-values per label are np.repeat, and quantiles are read from one sort.
+The runs of the label map give exact pixel counts and boxes; everything else is estimated from the drawn pixels. Matrices are (n, K): n
+masks, K pixels each. A mask with fewer pixels than K is drawn whole.
 """
 
 from __future__ import annotations
@@ -10,130 +10,179 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# of a stretch of pixels; not quite a half, so that rounding never decides between two runs
+MIDDLE = 0.5 - 2.0**-24
+
 
 @dataclass(frozen=True, eq=False)
 class LabelRuns:
-    """The horizontal runs of labels 1..n, sorted by label: (M,) flat start index, length, label, row.
+    """The horizontal runs of n masks, mask after mask in raster order: (M,) flat start index, length, row of the image, mask 0..n-1.
 
-    pixels (n + 1,) and box_xyxy (n + 1, 4) by label, maximum exclusive, zeros where empty; row 0 is unused.
+    By mask: label (n,), pixels (n,), box_xyxy (n, 4) with the maximum exclusive.
     """
 
     start: np.ndarray
     length: np.ndarray
-    label: np.ndarray
     row: np.ndarray
+    mask: np.ndarray
+    label: np.ndarray
     pixels: np.ndarray
     box_xyxy: np.ndarray
 
 
-def label_runs(labels: np.ndarray, count: int) -> LabelRuns:
-    """Runs, pixel counts and image boxes of labels 1..count of an (H, W) uint16 map."""
+def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
+    """Runs, pixel counts and image boxes of the (k,) wanted labels in a C-contiguous (H, W) uint16 map, in rising order.
+
+    Labels that do not occur are left out.
+    """
     width = labels.shape[1]
     flat = labels.reshape(-1)
-    change = np.empty(flat.size, bool)
-    np.not_equal(flat[1:], flat[:-1], out=change[1:])
-    change[::width] = True
-    start = np.flatnonzero(change)
-    length = np.diff(start, append=flat.size)
-    label = flat.take(start)
-    order = np.flatnonzero((label > 0) & (label <= count))
+    change = np.zeros(flat.size // 8 * 8 + 8, bool)
+    np.not_equal(flat[1:], flat[:-1], out=change[1 : flat.size])
+    change[: flat.size + 1 : width] = True  # a run ends with its row, the last one too
+    # eight pixels at a time: most hold no edge
+    words = change.view(np.uint64)
+    word = np.flatnonzero(words != 0)
+    inside = np.flatnonzero(words.take(word).view(bool))
+    edge = word.take(inside >> 3)
+    edge <<= 3
+    edge += inside & 7
+    label = flat.take(edge[:-1])
+    is_wanted = np.zeros(1 << 16, bool)
+    is_wanted[wanted] = True
+    order = np.flatnonzero(is_wanted.take(label))
     order = order.take(np.argsort(label.take(order), kind="stable"))
-    start, length, label = start.take(order), length.take(order), label.take(order).astype(np.intp)
+    start, label = edge.take(order), label.take(order)
+    order += 1
+    length = edge.take(order) - start
     row = start // width
-    column = start - row * width
-    pixels = np.zeros(count + 1, np.int64)
-    box = np.zeros((count + 1, 4), np.int64)
-    if order.size:
-        first = np.flatnonzero(np.diff(label, prepend=0))
-        present = label[first]
-        last = np.append(first[1:], order.size) - 1
-        pixels[present] = np.add.reduceat(length, first)
-        box[present, 0] = np.minimum.reduceat(column, first)
-        box[present, 1] = row[first]  # the runs of one label are in raster order
-        box[present, 2] = np.maximum.reduceat(column + length, first)
-        box[present, 3] = row[last] + 1
-    return LabelRuns(start, length, label, row, pixels, box)
+    left = start - row * width
+    begins = np.empty(label.size, bool)
+    begins[:1] = True
+    np.not_equal(label[1:], label[:-1], out=begins[1:])
+    first = np.flatnonzero(begins)
+    if not first.size:
+        return LabelRuns(start, length, row, order, label, length, np.zeros((0, 4), np.intp))
+    mask = np.cumsum(begins)
+    mask -= 1
+    box = np.empty((first.size, 4), np.intp)
+    box[:, 0] = np.minimum.reduceat(left, first)
+    left += length
+    box[:, 2] = np.maximum.reduceat(left, first)
+    box[:, 1] = row.take(first)
+    box[:-1, 3] = row.take(first[1:] - 1)
+    box[-1, 3] = row[-1]
+    box[:, 3] += 1
+    return LabelRuns(start, length, row, mask, label.take(first), np.add.reduceat(length, first), box)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelPixels:
-    """(N,) flat index, row and interior flag of pixels sorted by label; those of label l are bounds[l]:bounds[l + 1]."""
+class Samples:
+    """Pixels drawn from n masks: (n, K) flat index, row, column; (n,) count of those that are not padding (a repeated last pixel).
+
+    real: (n, K) bool, what is not padding, or None when nothing is.
+    """
 
     index: np.ndarray
     row: np.ndarray
-    interior: np.ndarray
-    bounds: np.ndarray
+    column: np.ndarray
+    count: np.ndarray
+    real: np.ndarray | None
 
 
-def run_pixels(labels: np.ndarray, runs: LabelRuns, step: np.ndarray, radius_px: int) -> LabelPixels:
-    """Every step[l, 0]-th row and step[l, 1]-th pixel of each run of label l; step: (n + 1, 2) integers.
+def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
+    """At most `most` pixels of each mask, evenly spread over every s-th of its rows; s is such that rows and columns are as dense."""
+    size = min(most, int(runs.pixels.max()))
+    height = runs.box_xyxy[:, 3] - runs.box_xyxy[:, 1]
+    step = np.sqrt(runs.pixels / size).astype(np.intp)
+    step = np.maximum(np.minimum(step, height // 8), 1)
+    chosen, pixels = _every_row(runs, step)
+    striped = pixels * step < 0.5 * runs.pixels  # a mask may have its pixels in the rows between
+    if striped.any():
+        step[striped] = 1
+        chosen, pixels = _every_row(runs, step)
+    mask, length = runs.mask.take(chosen), runs.length.take(chosen)
+    count = np.minimum(pixels, size)
+    stretch = pixels / count
+    rank = np.multiply.outer(stretch, np.arange(size) + MIDDLE)
+    padded = bool(count.min() < size)
+    if padded:
+        np.minimum(rank, (pixels - 0.5)[:, None], out=rank)
+    # how many of a mask's drawn pixels come before the end of each run; its last run takes the padding too
+    end = np.cumsum(length)
+    last = np.append(np.flatnonzero(mask[1:] != mask[:-1]), mask.size - 1)
+    before_mask = end.take(last) - pixels.astype(np.intp)
+    own_end = end - before_mask.take(mask)
+    before = np.ceil(own_end / stretch.take(mask) - MIDDLE).astype(np.intp)
+    before += mask * size
+    before[last] = np.arange(size, last.size * size + 1, size)
+    before[1:] -= before[:-1].copy()
+    run_of = np.repeat(np.arange(mask.size), before)
+    row = runs.row.take(chosen)
+    start = runs.start.take(chosen)
+    offset = start - row * width
+    offset += length
+    offset -= own_end
+    column = rank.astype(np.intp)
+    column += offset.take(run_of).reshape(column.shape)
+    row = row.take(run_of).reshape(column.shape)
+    index = row * width
+    index += column
+    real = np.arange(size) < count[:, None] if padded else None
+    return Samples(index, row, column, count, real)
 
-    interior: radius_px to the left, right and towards the four corners the label is still the same; the image border is no edge.
-    """
+
+def _every_row(runs: LabelRuns, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the runs in every step-th row of their mask's box; (n,) float64 pixels in them."""
+    phase = runs.row - (runs.box_xyxy[:, 1] + step // 2).take(runs.mask)
+    chosen = np.flatnonzero(phase % step.take(runs.mask) == 0)
+    return chosen, np.bincount(runs.mask.take(chosen), runs.length.take(chosen), len(step))
+
+
+def inside_rim(labels: np.ndarray, runs: LabelRuns, samples: Samples, radius_px: int) -> np.ndarray:
+    """(n, K) bool: radius_px towards the four corners the label is the same; beyond the image border nothing is missing."""
+    if not radius_px:
+        return np.ones(samples.index.shape, bool)
     height, width = labels.shape
-    chosen = np.flatnonzero(runs.row % step[:, 0].take(runs.label) == 0)
-    start, length, label, row = (x.take(chosen) for x in (runs.start, runs.length, runs.label, runs.row))
-    column = start - row * width
-    left = np.minimum(radius_px, length) * (column > 0)
-    right = np.minimum(radius_px, length - left) * (column + length < width)
-    stride = step[:, 1].take(label)
-    # each run as its left rim, middle and right rim, in samples
-    last = stride - 1
-    left_end, middle_end, end = (left + last) // stride, (length - right + last) // stride, (length + last) // stride
-    part = np.stack([left_end, middle_end - left_end, end - middle_end], axis=1)
-    samples = np.cumsum(end)
-    before = samples - end
-    total = int(samples[-1]) if len(samples) else 0
-    uniform = int(stride[0]) if len(stride) and stride.min() == stride.max() else None
-    index = np.arange(total)
-    index *= uniform if uniform is not None else np.repeat(stride, end)
-    index += np.repeat(start - stride * before, end)
-    inside = np.repeat(np.tile([False, True, False], len(start)), part.reshape(-1))
-    if radius_px and total:
-        flat = labels.reshape(-1)
-        label_of = np.repeat(label.astype(labels.dtype), end)
-        # the corners tell silhouettes at any angle; beyond the image's first and last rows the pixel stands for its missing neighbour
-        for sign in (-1, 1):
-            beyond = (row < radius_px) if sign < 0 else (row >= height - radius_px)
-            reach = sign * radius_px * width
-            for side in (-radius_px, radius_px):
-                probe = index + np.repeat(np.where(beyond, 0, reach + side), end) if beyond.any() else index + (reach + side)
-                inside &= flat.take(probe, mode="clip") == label_of
-    bounds = np.concatenate([[0], samples]).take(np.searchsorted(label, np.arange(len(runs.pixels) + 1)))
-    return LabelPixels(index, np.repeat(row, end), inside, bounds)
+    flat, own = labels.reshape(-1), runs.label[:, None]
+    left = right = radius_px
+    up = down = radius_px * width
+    low, high = runs.box_xyxy[:, :2].min(axis=0), runs.box_xyxy[:, 2:].max(axis=0)
+    if min(*low, width - high[0], height - high[1]) < radius_px:
+        left, right = np.minimum(samples.column, radius_px), np.minimum(width - 1 - samples.column, radius_px)
+        up, down = np.minimum(samples.row, radius_px) * width, np.minimum(height - 1 - samples.row, radius_px) * width
+    inside = flat.take(samples.index - (up + left)) == own
+    inside &= flat.take(samples.index + (right - up)) == own
+    inside &= flat.take(samples.index + (down - left)) == own
+    inside &= flat.take(samples.index + (down + right)) == own
+    return inside
 
 
-def segment_sums(value: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """(..., rows) float64 sums of the slices of (..., N) values, 0 where empty."""
-    empty = bounds[1:] <= bounds[:-1]
-    if not value.shape[-1]:
-        return np.zeros((*value.shape[:-1], empty.size))
-    sums = np.add.reduceat(value, np.minimum(bounds[:-1], value.shape[-1] - 1), axis=-1).astype(np.float64)
-    sums[..., empty] = 0.0
-    return sums
+def row_counts(chosen: np.ndarray) -> np.ndarray:
+    """(n,) number of True in each row of an (n, K) bool matrix, K below 65536."""
+    return np.add.reduce(chosen.view(np.uint8), axis=1, dtype=np.uint16).astype(np.intp)
 
 
-def segment_quantiles(value: np.ndarray, bounds: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """(len(fractions), rows) float64 quantiles of the slices of (N,) finite float32 values; NaN where empty.
+def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, fractions: tuple[float, ...]) -> np.ndarray:
+    """(len(fractions), n) float64 quantiles of the chosen ones (all, by default) in each row of (n, K) float32 values.
 
-    One sort of 31-bit keys, the row above the value: exact to (maximum - minimum) / 2^22, less with more than 500 rows.
+    NaN where none is chosen.
     """
-    rows, count = bounds.size - 1, np.diff(bounds)
-    if not value.size:
-        return np.full((len(fractions), rows), np.nan)
-    low, high = float(value.min()), float(value.max())
-    bits = min(22, 31 - rows.bit_length())
-    scale = ((1 << bits) - 1) / max(high - low, 1e-6 * max(abs(low), abs(high), 1e-3))
-    key = value - np.float32(low)
-    key *= np.float32(scale * (1.0 - 1e-6))
-    key = key.astype(np.int32)
-    key += np.repeat(np.arange(rows, dtype=np.int32) << np.int32(bits), count)
-    key.sort()
-    place = np.asarray(fractions)[:, None] * np.maximum(count - 1, 0)
+    rows, size = value.shape
+    if chosen is None:
+        ordered = np.sort(value, axis=1)
+        place = np.multiply.outer(fractions, np.full(rows, size - 1.0))
+    else:
+        count = row_counts(chosen)
+        ordered = np.where(chosen, value, np.float32(np.nan))  # NaN is sorted to the end
+        ordered.sort(axis=1)
+        place = np.multiply.outer(fractions, np.maximum(count - 1, 0))
     below = place.astype(np.intp)
-    share = place - below
-    below += bounds[:-1]
-    mask = np.int32((1 << bits) - 1)
-    lower = key.take(below, mode="clip") & mask
-    upper = key.take(below + (share > 0), mode="clip") & mask
-    return np.where(count > 0, low + (lower + (upper - lower) * share) / scale, np.nan)
+    place -= below
+    below += np.arange(0, rows * size, size)
+    lower = ordered.take(below)
+    upper = ordered.take(below + (place > 0))
+    upper -= lower
+    place *= upper
+    place += lower
+    return place

@@ -1,31 +1,33 @@
 """Distance per instance with its uncertainty: a label map and a disparity map in, one Measurement per object out.
 
-All pixels are handled at once, sorted by label (label_statistics), so 100 objects cost little more than 20. Definitions:
-types.Measurement.
+From every mask the same number of pixels is drawn (label_statistics), so that all objects are rows of one matrix and 100 cost little more
+than 20. Definitions: types.Measurement; valid_fraction is that of the drawn pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import LabelPixels, label_runs, run_pixels, segment_quantiles, segment_sums
+from semantic_stereo_ros.fusion.label_statistics import LabelRuns, draw_pixels, inside_rim, label_runs, row_counts, row_quantiles
 from semantic_stereo_ros.fusion.sigma import ObjectSpread, median_sigma_px, nearest_sigma_px
-from semantic_stereo_ros.fusion.smoothing import fit_planes
-from semantic_stereo_ros.geometry.points import inverse_ray_table, ray_tables
+from semantic_stereo_ros.fusion.smoothing import fit_surfaces, smooth
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.types import Disparity, Measurement, Segmentation, StereoRig
+from semantic_stereo_ros.types import Disparity, Measurement, OrientedBox, Segmentation, StereoRig
 
-SMALL_PIXELS, LARGE_PIXELS = 1024, 4096  # from here on every second row and third column; every fourth row and third column
+SAMPLES, MIN_SAMPLES, MAX_SAMPLES = 16384, 160, 512  # pixels drawn: of all objects together; at least and at most of each
+SIGMA_SAMPLES = 32
 
 # with fewer known pixels inside the rim, or a smaller share of them, the whole mask is measured
 MIN_INTERIOR_PIXELS, MIN_INTERIOR_FRACTION = 24, 0.15
-UNSEEN_STRIDE = 8
-THINNING = 3
+UNSEEN_STRIDE = 16
+FIELDS = tuple(f.name for f in fields(Measurement))
 RIM_MARGIN_PX = 0.3
 RANGE_MARGIN_PX = 4.0
 VIEW_MARGIN_PX = 4.0
@@ -63,20 +65,22 @@ def measure(
     if not instances:
         return ()
     wanted = np.array([i.label for i in instances])
-    fit_boxes = boxes and config.boxes
-    stats = _statistics(disparity, np.ascontiguousarray(labels), int(wanted[-1]), config, fit_boxes)
-    fitted = None
-    if fit_boxes:
-        fitted = box_fitting.fit(stats.points, stats.bounds, stats.usable, segmentation.ground)
-    return _measurements(stats, wanted, fitted, config)
+    runs = label_runs(np.ascontiguousarray(labels), wanted)
+    if not runs.label.size:
+        return _measurements(wanted, None, None, config)
+    stats = _statistics(disparity, np.ascontiguousarray(labels), runs, config)
+    fitted = box_fitting.fit(stats.points, stats.kept, segmentation.ground) if boxes and config.boxes else None
+    return _measurements(wanted, stats, fitted, config)
 
 
 @dataclass(frozen=True, eq=False)
 class _Statistics:
-    """Arrays indexed by label 0..n (row 0 unused); metres, camera frame. points (3, N) are sampled pixels, see label_statistics."""
+    """Arrays by mask, of those that have pixels; metres, camera frame.
 
-    pixels: np.ndarray
-    box_xyxy: np.ndarray
+    points (3, n, K) float32 of the drawn pixels; kept (n, K) bool, which of them count.
+    """
+
+    runs: LabelRuns
     valid_fraction: np.ndarray
     usable: np.ndarray
     depth: np.ndarray
@@ -88,43 +92,52 @@ class _Statistics:
     nearest: np.ndarray
     nearest_sigma: np.ndarray
     points: np.ndarray
-    bounds: np.ndarray
+    kept: np.ndarray
     spread: ObjectSpread
 
 
-def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Config, all_points: bool) -> _Statistics:
+def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, config: Config) -> _Statistics:
     rig = disparity.rig
-    runs = label_runs(labels, count)
-    found = run_pixels(labels, runs, _sampling_step(runs.pixels), config.erode_px)
-    sampled = np.diff(found.bounds)
-    known = _select(disparity, found)
-    valid = np.diff(known.bounds)
-    valid_fraction = valid / np.maximum(sampled, 1)
-    usable = (valid >= config.min_valid_pixels) & (valid_fraction >= config.min_valid_fraction)
-    core, fallback = _core(known)
-    first, low, middle, high, last = segment_quantiles(known.shifted.take(core.index), core.bounds, (0.1, 0.25, 0.5, 0.75, 0.9))
+    drawn = draw_pixels(runs, labels.shape[1], samples_per_object(len(runs.label)))
+    shifted = disparity.disparity_px.reshape(-1).take(drawn.index)
+    if rig.doffs_px:
+        shifted += np.float32(rig.doffs_px)
+    np.fmax(shifted, np.float32(0.0), out=shifted)  # NaN becomes 0, too
+    known = shifted > 0
+    if drawn.real is not None:
+        known &= drawn.real
+    valid = row_counts(known)
+    valid_fraction = valid / drawn.count
+    usable = (np.rint(valid_fraction * runs.pixels) >= max(config.min_valid_pixels, 1)) & (valid_fraction >= config.min_valid_fraction)
+    core, fallback = _core(inside_rim(labels, runs, drawn, config.erode_px), known, valid)
+    first, low, middle, high, last = row_quantiles(shifted, core, (0.1, 0.25, 0.5, 0.75, 0.9))
     iqr = high - low
     # the rim of the mask counts where its disparities are the interior's: along the object it is no depth edge
-    least, most = first - RIM_MARGIN_PX - 0.3 * iqr, last + RIM_MARGIN_PX + 0.3 * iqr
-    agrees = known.shifted >= np.repeat(least.astype(np.float32), valid)
-    agrees &= known.shifted <= np.repeat(most.astype(np.float32), valid)
-    kept = np.flatnonzero(agrees | known.interior | np.repeat(fallback, valid))
-    kept_bounds = np.searchsorted(kept, known.bounds)
-    median = segment_quantiles(known.shifted.take(kept), kept_bounds, (0.5,))[0]
-    trusted = np.zeros(found.index.size, np.float32)
-    trusted[known.place] = agrees
-    # sigma, planes and points vary so little that a part of the pixels tells them
-    thinning = 1 if small_objects(runs.pixels) else THINNING
-    chosen = kept[::thinning]
-    bounds = (kept_bounds + thinning - 1) // thinning
-    place = known.place.take(chosen)
-    pixel, row = found.index.take(place), found.row.take(place)
-    sigma = segment_sums(disparity.sigma_px.reshape(-1).take(pixel), bounds) / np.maximum(np.diff(bounds), 1)
-    smooth = fit_planes(found, rig.size_wh[0], known.all_shifted, trusted, sigma, thinning)
-    inverse_range = smooth * inverse_ray_table(rig).take(found.index)
+    least = (first - RIM_MARGIN_PX - 0.3 * iqr).astype(np.float32)[:, None]
+    most = (last + RIM_MARGIN_PX + 0.3 * iqr).astype(np.float32)[:, None]
+    agrees = shifted >= least
+    agrees &= shifted <= most
+    agrees &= known
+    kept = agrees | core
+    # sigma varies so little that a part of the pixels tells it
+    some = slice(None, None, max(1, kept.shape[1] // SIGMA_SAMPLES))
+    sigma = _mean(disparity.sigma_px.reshape(-1).take(drawn.index[:, some]), kept[:, some])
+    place = np.empty((2, *shifted.shape), np.float32)
+    place[0], place[1] = drawn.column, drawn.row
+    surface, surface_spread = fit_surfaces(place, runs.box_xyxy, shifted, agrees)
+    # what is unknown in a mask is not missing at random: it is filled, but not beyond what was seen
+    filled = np.minimum(np.maximum(surface, least), most)
+    median = row_quantiles(np.where(kept, shifted, filled), drawn.real, (0.5,))[0]
+    smoothed = smooth(shifted, known, surface, surface_spread, sigma, filled)
+    place -= np.array([rig.cx, rig.cy], np.float32)[:, None, None]
+    place *= np.array([1.0 / rig.fx, 1.0 / rig.fy], np.float32)[:, None, None]
+    ray = place[0] * place[0]
+    ray += place[1] * place[1]
+    ray += np.float32(1.0)
+    smoothed /= np.sqrt(ray, out=ray)
     q = 1.0 - config.nearest_percentile / 100.0
-    center, near = segment_quantiles(inverse_range, found.bounds, (0.5, q))
-    used = np.where(fallback, valid, np.diff(core.bounds)) * runs.pixels / np.maximum(sampled, 1)
+    center, near = row_quantiles(smoothed, drawn.real, (0.5, q))
+    used = row_counts(core) * runs.pixels / drawn.count
     spread = ObjectSpread(
         count=used,
         sigma_px=sigma,
@@ -143,18 +156,16 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
         depth_sigma = depth * depth / rig.bf * median_sigma_px(spread) * config.sigma_scale
         nearest = rig.bf / near
         nearest_sigma = nearest * nearest / rig.bf * nearest_sigma_px(spread) * config.sigma_scale
-        points = _points(pixel, row, known.shifted.take(chosen), rig)
-        position = _position(points, bounds, depth)
+        points = np.empty((3, *shifted.shape), np.float32)
+        np.divide(np.float32(rig.bf), shifted, out=points[2])
+        np.multiply(place, points[2], out=points[:2])
+        position = np.stack([*(row_quantiles(points[k], kept, (0.5,))[0] for k in range(2)), depth], axis=1)
         covariance = _covariance(position, depth, depth_sigma, runs.box_xyxy, used, rig)
         distance = np.sqrt((position * position).sum(axis=1))
         direction = position / distance[:, None]
         distance_sigma = np.sqrt(((covariance @ direction[:, :, None])[:, :, 0] * direction).sum(axis=1))
-    if all_points and thinning > 1:
-        place, bounds = known.place.take(kept), kept_bounds
-        points = _points(found.index.take(place), found.row.take(place), known.shifted.take(kept), rig)
     return _Statistics(
-        runs.pixels,
-        runs.box_xyxy,
+        runs,
         valid_fraction,
         usable,
         depth,
@@ -166,83 +177,33 @@ def _statistics(disparity: Disparity, labels: np.ndarray, count: int, config: Co
         nearest,
         nearest_sigma,
         points,
-        bounds,
+        kept,
         spread,
     )
 
 
-def _sampling_step(pixels: np.ndarray) -> np.ndarray:
-    """(n + 1, 2) row and column step by label: neighbouring pixels of a matcher err alike, so a large object is sampled."""
-    step = np.ones((pixels.size, 2), np.intp)
-    step[pixels >= SMALL_PIXELS] = 2, 3
-    step[pixels >= LARGE_PIXELS] = 4, 3
-    return step
+def samples_per_object(objects: int) -> int:
+    """How many pixels of each mask are drawn: neighbouring pixels of a matcher err alike, so that more add little."""
+    return min(max(SAMPLES // objects, MIN_SAMPLES), MAX_SAMPLES)
 
 
-def small_objects(pixels: np.ndarray) -> bool:
-    """Whether a label has so few pixels that all of them are needed."""
-    return bool(((pixels > 0) & (pixels < SMALL_PIXELS)).any())
-
-
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """Sampled pixels with a disparity, sorted by label: place among all sampled ones, disparity + doffs in px, interior flag.
-
-    bounds: as of LabelPixels; all_shifted: of all sampled pixels, NaN or below zero where unknown.
-    """
-
-    place: np.ndarray
-    shifted: np.ndarray
-    interior: np.ndarray
-    bounds: np.ndarray
-    all_shifted: np.ndarray
-
-
-def _select(disparity: Disparity, found: LabelPixels) -> _Known:
-    shifted = disparity.disparity_px.reshape(-1).take(found.index)
-    if disparity.rig.doffs_px:
-        shifted += np.float32(disparity.rig.doffs_px)
-    place = np.flatnonzero(shifted > 0)
-    return _Known(place, shifted.take(place), found.interior.take(place), np.searchsorted(place, found.bounds), shifted)
-
-
-@dataclass(frozen=True, eq=False)
-class _Core:
-    index: np.ndarray
-    bounds: np.ndarray
-
-
-def _core(known: _Known) -> tuple[_Core, np.ndarray]:
-    """The interior pixels as places in `known`, all pixels of a mask that has hardly any; and (n + 1,) bool which masks those are."""
-    valid = np.diff(known.bounds)
-    index = np.flatnonzero(known.interior)
-    bounds = np.searchsorted(index, known.bounds)
-    inside = np.diff(bounds)
-    fallback = ((inside < MIN_INTERIOR_PIXELS) | (inside < MIN_INTERIOR_FRACTION * valid)) & (valid > 0)
+def _core(inside: np.ndarray, known: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, K) bool: the known pixels inside the rim, all known pixels of a mask that has hardly any; and (n,) bool which masks those are."""
+    core = inside & known
+    count = row_counts(core)
+    fallback = ((count < MIN_INTERIOR_PIXELS) | (count < MIN_INTERIOR_FRACTION * valid)) & (valid > 0)
     if fallback.any():
-        index = np.flatnonzero(known.interior | np.repeat(fallback, valid))
-        bounds = np.searchsorted(index, known.bounds)
-    return _Core(index, bounds), fallback
+        core |= known & fallback[:, None]
+    return core, fallback
 
 
-def _points(pixel: np.ndarray, row: np.ndarray, shifted: np.ndarray, rig: StereoRig) -> np.ndarray:
-    """(3, N) float32 m of (N,) flat pixel indices with their rows and disparities + doffs."""
-    x_over_z, y_over_z = ray_tables(rig)
-    points = np.empty((3, pixel.size), np.float32)
-    np.divide(np.float32(rig.bf), shifted, out=points[2])
-    np.multiply(points[2], x_over_z.take(pixel - row * rig.size_wh[0]), out=points[0])
-    np.multiply(points[2], y_over_z.take(row), out=points[1])
-    return points
-
-
-def _position(points: np.ndarray, bounds: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """(n, 3): medians of X and Y beside the median depth."""
-    x, y = (segment_quantiles(points[k], bounds, (0.5,))[0] for k in range(2))
-    return np.stack([x, y, depth], axis=1)
+def _mean(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(n,) mean of the chosen ones of each row, 0 where none is."""
+    return np.where(chosen, value, np.float32(0.0)).sum(axis=1) / np.maximum(row_counts(chosen), 1)
 
 
 def _share_beyond_view(box_xyxy: np.ndarray, near_px: np.ndarray) -> np.ndarray:
-    """(n + 1,) 0..1: how far an object may go on to the left of its mask, per its width, where the right camera's view begins with it."""
+    """(n,) 0..1: how far an object may go on to the left of its mask, per its width, where the right camera's view begins with it."""
     left, right = box_xyxy[:, 0], box_xyxy[:, 2]
     starts_there = left <= near_px + VIEW_MARGIN_PX
     return starts_there * np.minimum(left / np.maximum(right - left, 1), 1.0)
@@ -275,43 +236,40 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
     return covariance
 
 
-def _measurements(stats: _Statistics, wanted: np.ndarray, fitted, config: Config) -> tuple[Measurement, ...]:
+def _measurements(
+    wanted: np.ndarray, stats: _Statistics | None, fitted: list[OrientedBox] | None, config: Config
+) -> tuple[Measurement, ...]:
+    known = {} if stats is None else dict(zip(stats.runs.label.tolist(), _present(stats, fitted, config)))
+    return tuple(
+        known.get(label) or Measurement(label, 0, 0.0, (0, 0, 0, 0), reason="no pixel carries its label") for label in wanted.tolist()
+    )
+
+
+def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Config) -> Iterator[Measurement]:
     names = ("depth", "depth_sigma", "distance", "distance_sigma", "nearest", "nearest_sigma")
-    numbers = np.stack([getattr(stats, name) for name in names], axis=1)[wanted].tolist()
-    pixels, fraction = stats.pixels[wanted].tolist(), stats.valid_fraction[wanted].tolist()
-    box_xyxy, usable = stats.box_xyxy[wanted].tolist(), stats.usable[wanted].tolist()
-    result = []
-    for i, label in enumerate(wanted.tolist()):
-        x0, y0, x1, y1 = box_xyxy[i]
-        if not usable[i]:
-            reason = _reason(pixels[i], fraction[i], config)
-            result.append(Measurement(label, pixels[i], fraction[i], (x0, y0, x1, y1), reason=reason))
-            continue
-        box = fitted[label] if fitted is not None else None
-        depth, depth_sigma, distance, distance_sigma, nearest, nearest_sigma = numbers[i]
-        result.append(
-            Measurement(
-                label,
-                pixels[i],
-                fraction[i],
-                (x0, y0, x1, y1),
-                depth,
-                depth_sigma,
-                distance,
-                distance_sigma,
-                nearest,
-                nearest_sigma,
-                stats.position[label],
-                stats.covariance[label],
-                box,
-            )
-        )
-    return tuple(result)
+    runs = stats.runs
+    rows = zip(
+        runs.label.tolist(),
+        runs.pixels.tolist(),
+        stats.valid_fraction.tolist(),
+        map(tuple, runs.box_xyxy.tolist()),
+        *(getattr(stats, name).tolist() for name in names),
+        stats.position,
+        stats.covariance,
+        fitted if fitted is not None else itertools.repeat(None),
+        itertools.repeat(""),
+    )
+    for row, usable in zip(rows, stats.usable.tolist()):
+        if usable:
+            # what a frozen dataclass's constructor does, but not field by field: a third of the time
+            measurement = object.__new__(Measurement)
+            measurement.__dict__.update(zip(FIELDS, row))
+        else:
+            measurement = Measurement(*row[:4], reason=_reason(row[1], row[2], config))
+        yield measurement
 
 
 def _reason(pixels: int, fraction: float, config: Config) -> str:
-    if pixels == 0:
-        return "no pixel carries its label"
     return (
         f"only {round(pixels * fraction)} of {pixels} pixels have a known disparity "
         f"(at least {config.min_valid_pixels} and {config.min_valid_fraction:.0%} are needed)"

