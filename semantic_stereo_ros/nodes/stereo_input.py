@@ -203,6 +203,7 @@ class StereoInput:
                 left, right = alike(left, right)
             left, right, rig = self.infos.rectified(left, right)
             return StereoFrame(left, right, rig, pair.stamp_ns, pose)
+        self._compare_frames(pair.left.header.frame_id, pair.right.header.frame_id)
         confidence = self._confidence(pair) if config.confidence != "none" else None
         if config.external == "depth":
             rig, measured = (
@@ -213,6 +214,14 @@ class StereoInput:
             rig = self._rig_of_disparity(pair.right)
             measured = Measured(disparity_px=disparity_to_array(pair.right), confidence=confidence)
         return StereoFrame(left, None, rig, pair.stamp_ns, pose, measured)
+
+    def _compare_frames(self, left: str, measured: str) -> None:
+        """Two names may mean one frame, so this is only said."""
+        if left != measured:
+            self._say(
+                f"the {self._config.external} is in the frame {measured!r} but the left image in {left!r}: unless both are one camera's, "
+                "let its driver align it to the left image, or every distance lies beside its object"
+            )
 
     def _confidence(self, pair: Pair):
         stamp_ns = pair.stamp_ns + pair.skew_ns

@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: the messages cannot be tested")
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
@@ -105,6 +107,34 @@ def test_confidences_of_every_meaning():
         given([0.0, 80.0], np.float32, "fraction")
     with pytest.raises(ImageError, match="one channel"):
         confidence_to_array(array_to_image(np.zeros((2, 2, 3), np.uint8), HEADER), "byte")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["32FC1", "16UC1", "mono8", "mono16", "rgb8", "", "64FC1", "nv12"]),
+    st.tuples(st.integers(0, 2**32 - 1) | st.integers(0, 8), st.integers(0, 2**32 - 1) | st.integers(0, 8)),
+    st.integers(0, 2**32 - 1) | st.integers(0, 64),
+    st.binary(max_size=300),
+    st.tuples(st.floats(width=32), st.floats(width=32)),
+)
+def test_whatever_comes_a_map_or_one_kind_of_error(encoding, size_wh, step, data, limits):
+    message = Image(header=HEADER, encoding=encoding, width=size_wh[0], height=size_wh[1], step=step, data=data)
+    disparity = DisparityImage(header=HEADER, image=message, min_disparity=limits[0], max_disparity=limits[1])
+    layout = f"{encoding}; compressedDepth png"
+    decoders = (
+        lambda: depth_to_array(message),
+        lambda: disparity_to_array(disparity),
+        lambda: confidence_to_array(message, "fraction"),
+        lambda: depth_to_array(CompressedImage(header=HEADER, format=layout, data=data)),
+        lambda: image_to_array(CompressedImage(header=HEADER, format=encoding, data=data)),
+    )
+    for decode in decoders:
+        try:
+            array = decode()
+        except ImageError:
+            continue
+        assert array.shape == (size_wh[1], size_wh[0]) and array.dtype == np.float32
+        assert not np.isinf(array).any() and not (array < 0).any()
 
 
 # camera_infos

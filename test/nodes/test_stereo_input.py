@@ -217,6 +217,16 @@ def test_a_depth_that_does_not_fit_is_said_and_the_next_one_goes_on(bench):
     assert bench.frame(**good).measured is not None
 
 
+def test_a_depth_in_another_frame_is_said(bench):
+    bench.listen(external="depth")
+    bench.frame(left__camera_info=infos()["left__camera_info"], left__image_rect=image(LEFT), depth_in__image_rect=image(DEPTH_M))
+    assert not bench.said
+    pair = bench.pairs[-1]
+    pair.right.header.frame_id = "depth_optical"
+    bench.input.frame(pair)
+    assert "the depth is in the frame 'depth_optical' but the left image in 'left_optical'" in bench.said[-1]
+
+
 def disparity_image(f=100.0, t=0.2):
     shifted = np.float32(20.0) / DEPTH_M  # d + doffs of any doffs: bf / Z
     return DisparityImage(image=image(shifted), f=f, t=t, min_disparity=1.0, max_disparity=64.0)
@@ -292,6 +302,21 @@ def test_a_bag_that_loops_is_said_and_goes_on_at_once(bench):
     bench.stamp_ns = start_ns - 100 * MS
     bench.frame(**pair)
     assert bench.said.count(JUMPED) == 1
+
+
+def test_stamps_that_drift_apart_are_told_before_they_stop_pairing(bench):
+    """The right camera's clock runs 0.25 ms per s fast: 15 ms per minute."""
+    stereo = bench.listen()
+    bench.frame(**infos(), left__image_rect=image(LEFT), right__image_rect=image(RIGHT))
+    start_ns = bench.stamp_ns
+    for i in range(1, 41):
+        bench.stamp_ns = start_ns + 400 * i * MS
+        bench.publish(left__image_rect=image(LEFT))
+        bench.stamp_ns += i * MS // 10
+        bench.publish(right__image_rect=image(RIGHT))
+        bench.graph.until(lambda: stereo.inputs["right"].newest_stamp_ns == bench.stamp_ns, "the right image")
+    stereo.review()
+    assert "drift apart by 15 ms per minute and are 4 ms apart now" in stereo.join.why
 
 
 def test_a_remapped_image_takes_its_compressed_topic_along(bench):
