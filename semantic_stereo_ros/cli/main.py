@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from semantic_stereo_ros import __version__
 from semantic_stereo_ros.checks import SemanticStereoError
-from semantic_stereo_ros.cli import backends, bench, demo, doctor, evaluate, run
+from semantic_stereo_ros.cli import backends, bench, demo, doctor, evaluate, run, soak
 
 app = typer.Typer(
     name="semantic-stereo",
@@ -29,6 +29,7 @@ app.command("run", no_args_is_help=True)(run.run)
 app.command("eval", no_args_is_help=True)(evaluate.evaluate)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("soak")(soak.soak)
 app.command("backends")(backends.backends)
 app.command("doctor")(doctor.doctor)
 

@@ -206,6 +206,7 @@ def listening(domain_id: int, recorder: Recorder | None, on_frame):
         executor.shutdown()
         listener.destroy_node()
         rclpy.try_shutdown(context=context)
+        context.destroy()  # takes the shared memory away
         os.environ.pop(DISCOVERY)
         if before is not None:
             os.environ[DISCOVERY] = before

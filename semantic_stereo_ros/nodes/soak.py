@@ -23,6 +23,7 @@ from semantic_stereo_ros.nodes.outputs import OUTPUTS
 
 SIZE_WH = (160, 120)
 PLAYED_FRAMES = 12
+SPLIT = ("stereo_node", "segmentation_node", "fusion_node")
 WARM_UP_FRACTION = 0.1
 LEAST_WARM_UP = 200
 MAX_GROWTH = 0.01
@@ -114,22 +115,24 @@ class SoakReport:
 def run_soak(
     frames: int = 10_000,
     *,
+    warm_up: int | None = None,
     size_wh: tuple[int, int] = SIZE_WH,
     rate_hz: float = 0.0,
     parameters: dict[str, Any] | None = None,
     nodes: tuple[str, ...] = ("pipeline_node",),
-    on_answer: Callable[[int], None] | None = None,
+    on_answer: Callable[[int, int], None] | None = None,
     keep: Path | None = None,
 ) -> SoakReport:
-    """Play `frames` frames, a tenth of them (200 at least) before the counting begins, through `nodes`.
+    """Play `frames` frames through `nodes`; before them the `warm_up`, a tenth of them and 200 at least unless told.
 
-    rate_hz: upper limit, 0 = as fast as answers come. parameters: of the nodes. on_answer: called with the number of answers so far.
+    rate_hz: upper limit, 0 = as fast as answers come. parameters: of the nodes. on_answer: called with the answers so far and their
+    final number.
     keep: a folder for the nodes' logs. Raises DemoError when a process ends or no answer comes for 30 s; all processes are ended.
     """
-    warm_up = max(LEAST_WARM_UP, round(WARM_UP_FRACTION * frames))
+    warm_up = max(LEAST_WARM_UP, round(WARM_UP_FRACTION * frames)) if warm_up is None else warm_up
     report = SoakReport(profile=dds.use_large_segment(PROCESSES + len(nodes) - 1))
     samples: dict[str, list[Usage]] = {}
-    answers = _Answers(warm_up, on_answer)
+    answers = _Answers(warm_up, frames, on_answer)
     with tempfile.TemporaryDirectory() as folder, dds.private_domain() as domain_id, listening(domain_id, None, answers) as graph:
         listener, executor = graph
         for output in OUTPUTS:
@@ -166,8 +169,9 @@ def run_soak(
 class _Answers:
     """Counts what comes; remembers ages once the warm-up is over."""
 
-    def __init__(self, warm_up: int, on_answer: Callable[[int], None] | None) -> None:
+    def __init__(self, warm_up: int, frames: int, on_answer: Callable[[int, int], None] | None) -> None:
         self._warm_up = warm_up
+        self._frames = frames
         self._on_answer = on_answer
         self.count = 0
         self.first_ns = self.last_ns = 0
@@ -183,7 +187,7 @@ class _Answers:
             self.first_ns, self.last_ns = self.first_ns or frame.stamp_ns, frame.stamp_ns
             self.ages_s.append(frame.age_s)
         if self._on_answer is not None:
-            self._on_answer(self.count)
+            self._on_answer(self.count, self._warm_up + self._frames)
 
 
 def usage_of(pid: int, answers: int) -> Usage:

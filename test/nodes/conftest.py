@@ -82,6 +82,7 @@ class Graph:
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)
+        self.context.destroy()  # takes the shared memory away
 
 
 class Camera:

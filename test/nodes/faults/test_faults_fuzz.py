@@ -85,9 +85,10 @@ def test_fuzzed_messages(new_patient, recovered, record_property, messages, rect
 
     def change(left, right, left_info, right_info):
         nonlocal spoiled
-        for message in (left, right, left_info, right_info):
+        jobs = [(fuzzer.spoil_image, left), (fuzzer.spoil_image, right), (fuzzer.spoil_info, left_info), (fuzzer.spoil_info, right_info)]
+        for spoil, message in jobs:
             if fuzzer.random.random() < 0.4:
-                (fuzzer.spoil_image if isinstance(message, Image) else fuzzer.spoil_info)(message)
+                spoil(message)
                 spoiled += 1
 
     said = patient.said(".")

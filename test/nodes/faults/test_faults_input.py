@@ -149,3 +149,35 @@ def test_images_change_size(running, recovered, infos_follow):
         status = running.play(running.said("320x240"), "a diagnostic with the wrong size", send)
         assert "160x120" in status.message
     recovered(running, "size back again")
+
+
+def test_simulated_clock_that_jumps_back(new_patient, recovered):
+    """use_sim_time: a simulator that is reset, and one that stands still. Ages stay those of the simulation."""
+    from rosgraph_msgs.msg import Clock
+
+    from semantic_stereo_ros.nodes.conversions import ns_to_stamp
+
+    patient = new_patient(use_sim_time=True)
+    clock, now_ns = patient.graph.publisher(Clock, "/clock", 10), 1000 * SECOND_NS
+
+    def send(step_ns=SECOND_NS // 10):
+        nonlocal now_ns
+        now_ns += step_ns
+        clock.publish(Clock(clock=ns_to_stamp(now_ns)))
+        return patient.send(now_ns)
+
+    recovered(patient, "simulated clock started", send)
+    send(-500 * SECOND_NS)
+    recovered(patient, "simulated clock jumped back", send)
+    patient.play(patient.said("jump|back"), "a diagnostic about the jump", send)
+    still = patient.said(".", 0)
+    patient.graph.until(still, "diagnostics while the simulated clock stands still")
+    recovered(patient, "simulated clock went on", send)
+    ages = [
+        float(v.value.split("/")[1])
+        for m in patient.diagnostics
+        for s in m.status
+        for v in s.values
+        if v.key == "age p50 / p95 (ms)" and "/" in v.value
+    ]
+    assert all(0 <= age < 60_000 for age in ages), "an age across the jump would be minus 500 s"

@@ -1,10 +1,12 @@
 """Processes that die, hang, come back, or share a machine: the graph goes on and says who is missing."""
 
+import itertools
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +113,74 @@ def test_slow_consumer_does_not_hold_up_the_others(new_patient, recovered, stopp
     recovered(patient, f"slow consumer that {how}")
     if node is not None:
         node.destroy_node()
+
+
+NODES = ("stereo_node", "segmentation_node", "fusion_node")
+
+
+@pytest.mark.parametrize(
+    "order", [(2, 1, 0), *(pytest.param(o, marks=pytest.mark.long) for o in itertools.permutations(range(3)) if o != (2, 1, 0))]
+)
+def test_three_nodes_started_in_any_order(new_graph, make_camera, scene, recovered, order):
+    """Each starts only when the one before is up and, while others are missing, says what it waits for; then everything flows."""
+    graph = new_graph()
+    camera, diagnostics = make_camera(graph), graph.subscribe(DiagnosticArray, "/diagnostics", 50)
+    objects, processes = graph.subscribe(ObjectDistanceArray, "objects"), []
+
+    def said(name, pattern):
+        return any(name in s.name and re.search(pattern, s.message) for m in diagnostics for s in m.status)
+
+    for name in (NODES[number] for number in order):
+        assert not objects
+        processes.append(graph.start(name))
+        graph.until(lambda name=name: said(name, "."), f"the first words of {name}")
+    patient = Patient(graph, camera, scene, *processes)
+    recovered(patient, f"nodes started in the order {order}")
+    for number, name in enumerate(NODES[number] for number in order):
+        if name == "fusion_node":
+            continue
+        killed(processes[number])
+        pattern = {"stereo_node": "disparity|left/image_rect", "segmentation_node": "masks"}[name]
+        patient.play(patient.said(f"(nobody publishes|no .* has come).*({pattern})"), f"a diagnostic that misses {name}")
+        processes[number] = graph.start(name)
+        patient.processes = tuple(processes)
+        recovered(patient, f"{name} killed and started again (starting included)")
+
+
+def test_children_end_with_a_killed_parent(tmp_path):
+    """kill -9 of the demo or a test leaves neither nodes nor their shared memory behind."""
+    script = (
+        "import sys; from semantic_stereo_ros.nodes import dds, demo\n"
+        "with dds.private_domain() as domain:\n"
+        "    child = demo.start_node('player_node', {'player.subscribers': 50}, domain, open(sys.argv[1], 'w'))\n"
+        "    print(child.pid, flush=True); sys.stdin.read()"
+    )
+    log = tmp_path / "player.log"
+    parent = subprocess.Popen([sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_for(lambda: "waiting for 50 subscriber" in log.read_text(encoding="utf-8"))
+    held = shared_memory.segments_of(child)
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: not shared_memory.segments_of(child) and not alive(child))
+    assert not any(path.exists() for path in held if "port" not in path.name)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, timeout_s: float = 60.0) -> None:
+    """Without a graph to spin."""
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_interrupt_during_inference_ends_at_once(new_graph, make_camera, record_property):
