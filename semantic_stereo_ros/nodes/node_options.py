@@ -82,6 +82,9 @@ class InputConfig:
 class OutputConfig:
     """What pipeline_node publishes."""
 
+    target_frame: str = option(
+        "", "frame to give objects, detections and clouds in, by TF at the image's stamp (needs tf2_ros); empty: the left optical frame"
+    )
     depth_encoding: str = option("32FC1", "encoding of depth/image_rect: 32FC1 in m or 16UC1 in mm", choices=("32FC1", "16UC1"))
     stride: int = option(1, "take every n-th pixel for points, mask/class and confidence", unit="px", minimum=1, maximum=32)
     z_far_m: float = option(0.0, "cut every cloud beyond this depth; 0 = no limit", unit="m", minimum=0.0, maximum=10000.0)

@@ -6,7 +6,7 @@ pipeline_node publishes OUTPUTS; stereo_node, segmentation_node and fusion_node 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from stereo_msgs.msg import DisparityImage
@@ -36,7 +35,10 @@ from semantic_stereo_ros.nodes.conversions import (
 )
 from semantic_stereo_ros.nodes.node_options import OutputConfig
 from semantic_stereo_ros.nodes.object_messages import marker_array, masks_message, objects_message
+from semantic_stereo_ros.nodes.qos import PUBLISHER_OVERRIDES, own
 from semantic_stereo_ros.nodes.qos_watch import SubscriberWatch
+from semantic_stereo_ros.nodes.target_frame import Placement, TargetFrame
+from semantic_stereo_ros.nodes.transforms import FrameTransforms
 from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, Segmentation, StereoFrame
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -54,10 +56,22 @@ class PartialScene:
 class View:
     """One scene on its way out; what several topics need is computed once."""
 
-    def __init__(self, scene: Scene | PartialScene, header: Header, config: OutputConfig) -> None:
+    def __init__(self, scene: Scene | PartialScene, header: Header, config: OutputConfig, target_frame: TargetFrame | None = None) -> None:
         self.scene: Any = scene
         self.header = header
         self.config = config
+        self._target_frame = target_frame
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where objects and clouds go: output.target_frame, or the camera's frame where nobody knows transforms. Raises TransformError."""
+        if self._target_frame is None:
+            return Placement(self.header)
+        return self._target_frame.place(self.config.target_frame, self.header)
+
+    @cached_property
+    def objects(self) -> ObjectDistanceArray:
+        return self.placement.objects(objects_message(self.scene, self.header))
 
     @cached_property
     def depth_m(self) -> np.ndarray:
@@ -90,12 +104,16 @@ def _obstacles(view: View) -> PointCloud2 | None:
         max_height_m=view.config.obstacle_max_height_m,
         z_far_m=view.z_far_m,
     )
-    return None if points is None else xyz_to_cloud(points, view.header)
+    return None if points is None else xyz_to_cloud(view.placement.points(points), view.placement.header)
 
 
 def _clearing(view: View) -> PointCloud2 | None:
     points = clearing_points(view.scene.disparity, z_far_m=view.z_far_m)
-    return None if points is None else xyz_to_cloud(points, view.header)
+    return None if points is None else xyz_to_cloud(view.placement.points(points), view.placement.header)
+
+
+def _points(view: View) -> PointCloud2:
+    return cloud_to_message(replace(view.cloud, xyz=view.placement.points(view.cloud.xyz)), view.placement.header)
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,7 @@ class Output:
 
 # In order of publication: the answer first, what is large or for people last.
 OUTPUTS = (
-    Output("objects", ObjectDistanceArray, lambda v: objects_message(v.scene, v.header)),
+    Output("objects", ObjectDistanceArray, lambda v: v.objects),
     Output("obstacles", PointCloud2, _obstacles),
     Output("clearing", PointCloud2, _clearing),
     Output("masks", InstanceMasks, lambda v: masks_message(v.scene.segmentation, v.header), "segmentation"),
@@ -124,7 +142,7 @@ OUTPUTS = (
     Output("confidence", Image, lambda v: array_to_image(v.strided(v.scene.disparity.confidence), v.header), "stereo"),
     Output("depth/image_rect", Image, lambda v: depth_to_image(v.depth_m, v.header, v.config.depth_encoding), "stereo"),
     Output("depth/camera_info", CameraInfo, lambda v: rig_to_infos(v.scene.frame.rig, v.header)[0], "stereo"),
-    Output("points", PointCloud2, lambda v: cloud_to_message(v.cloud, v.header), needs=frozenset({"left", "confidence"})),
+    Output("points", PointCloud2, _points, needs=frozenset({"left", "confidence"})),
     Output("markers", MarkerArray, lambda v: marker_array(v.scene, v.header)),
     Output("overlay", Image, lambda v: array_to_image(draw_scene(v.scene), v.header), needs=frozenset({"left"})),
 )
@@ -133,7 +151,7 @@ OUTPUTS = (
 # Of message types that need not be installed.
 OPTIONAL_OUTPUTS = ()
 if (vision := vision_outputs.vision) is not None:
-    OPTIONAL_OUTPUTS = (Output("detections_3d", vision.Detection3DArray, lambda v: vision_outputs.detections_message(v.scene, v.header)),)
+    OPTIONAL_OUTPUTS = (Output("detections_3d", vision.Detection3DArray, lambda v: vision_outputs.detections_message(v.scene, v.objects)),)
 
 # What stereo_node hands to the nodes after it, besides its OUTPUTS. The frames it takes are announced before they are matched, so that
 # every node works on the same ones, rectified and decoded once; the confidence is whole where `confidence` has output.stride.
@@ -155,16 +173,16 @@ class OutputPublishers:
 
     def __init__(self, node: Node, outputs: Iterable[Output] | None = None) -> None:
         """outputs: OUTPUTS and OPTIONAL_OUTPUTS unless others are given."""
-        overrides = QoSOverridingOptions.with_default_policies()
         self._publishers: list[tuple[Output, Publisher]] = []
         self._watches: list[SubscriberWatch] = []
         for output in (*OUTPUTS, *OPTIONAL_OUTPUTS) if outputs is None else outputs:
             watch = SubscriberWatch(node, output.topic)
             publisher = node.create_publisher(
-                output.kind, output.topic, RELIABLE_NEWEST, qos_overriding_options=overrides, event_callbacks=watch.events
+                output.kind, output.topic, own(RELIABLE_NEWEST), qos_overriding_options=PUBLISHER_OVERRIDES, event_callbacks=watch.events
             )
             self._publishers.append((output, publisher))
             self._watches.append(watch)
+        self._target_frame = TargetFrame(FrameTransforms(node))
         classes = any(output.topic == "mask/class" for output, _ in self._publishers)
         self._label_info = vision_outputs.publish_label_info(node) if classes else None
 
@@ -190,7 +208,7 @@ class OutputPublishers:
 
         An output that fails does not keep the others back: the first error is raised when all have had their turn.
         """
-        view = View(scene, make_header(scene.frame.stamp_ns, frame_id), config)
+        view = View(scene, make_header(scene.frame.stamp_ns, frame_id), config, self._target_frame)
         done, failed = [], None
         for output, publisher in self._publishers:
             if output.needs & lacking or not publisher.get_subscription_count():

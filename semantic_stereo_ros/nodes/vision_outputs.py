@@ -11,9 +11,8 @@ import yaml
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from std_msgs.msg import Header
 
-from semantic_stereo_ros.nodes.object_messages import objects_message
+from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.resources import share_file
 from semantic_stereo_ros.types import Scene
 
@@ -34,22 +33,24 @@ UNKNOWN_ROTATION_RAD2 = math.pi**2
 """Variance of an angle of which nothing is known."""
 
 
-def detections_message(scene: Scene, header: Header) -> Any:
+def detections_message(scene: Scene, objects: ObjectDistanceArray) -> Any:
     """vision_msgs/Detection3DArray: the objects measured in this frame; predicted and unmeasured ones are in `objects` only.
+
+    objects: the message of the same scene, whose frame the detections are in.
 
     id: the object's id. The hypothesis is the class's name, at the object's filtered position with its covariance (m^2); of the
     rotation only the box knows, so its variance is that of an unknown angle. An object without a box has one of size zero.
     """
-    message = vision.Detection3DArray(header=header)
-    for item, told in zip(scene.objects, objects_message(scene, header).objects):
+    message = vision.Detection3DArray(header=objects.header)
+    for item, told in zip(scene.objects, objects.objects):
         if not item.measured:
             continue
-        detection = vision.Detection3D(header=header, id=str(item.object_id))
+        detection = vision.Detection3D(header=objects.header, id=str(item.object_id))
         result = vision.ObjectHypothesisWithPose()
         result.hypothesis.class_id, result.hypothesis.score = item.class_name, float(item.score)
         result.pose.pose.position = told.position
         covariance = np.diag([0.0] * 3 + [UNKNOWN_ROTATION_RAD2] * 3)
-        covariance[:3, :3] = item.position_covariance_m2
+        covariance[:3, :3] = np.reshape(told.position_covariance, (3, 3))
         result.pose.covariance = covariance.ravel()
         if item.box is not None:
             detection.bbox.center, detection.bbox.size = told.box_pose, told.box_size
