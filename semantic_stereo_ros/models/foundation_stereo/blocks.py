@@ -22,7 +22,7 @@ class ConvNorm(nn.Module):
     def __init__(self, conv: nn.Module, channels: int) -> None:
         super().__init__()
         self.conv = conv
-        self.bn = nn.BatchNorm3d(channels) if isinstance(conv, (nn.Conv3d, nn.ConvTranspose3d)) else nn.BatchNorm2d(channels)
+        self.bn: nn.Module = nn.BatchNorm3d(channels) if isinstance(conv, (nn.Conv3d, nn.ConvTranspose3d)) else nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return leaky(self.bn(self.conv(x)))
@@ -53,9 +53,9 @@ class Residual3d(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm3d(channels)
+        self.bn1: nn.Module = nn.BatchNorm3d(channels)
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm3d(channels)
+        self.bn2: nn.Module = nn.BatchNorm3d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(x))))) + x)
@@ -92,10 +92,11 @@ class Residual2d(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1)
         self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
-        self.norm1, self.norm2 = nn.BatchNorm2d(outside), nn.BatchNorm2d(outside)
+        self.norm1: nn.Module = nn.BatchNorm2d(outside)
+        self.norm2: nn.Module = nn.BatchNorm2d(outside)
         self.downsample = None
         if stride != 1 or inside != outside:
-            self.norm3 = nn.BatchNorm2d(outside)  # listed twice in the checkpoints: one shared module
+            self.norm3: nn.Module = nn.BatchNorm2d(outside)  # listed twice in the checkpoints: one shared module
             self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, stride), self.norm3)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def _pair(inside: int, outside: int, stride: int) -> nn.Sequential:
 class ContextNetwork(nn.Module):
     def __init__(self, prior: int) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(64)
+        self.norm1: nn.Module = nn.BatchNorm2d(64)
         self.conv1 = nn.Conv2d(3, 64, 7, padding=3)
         self.layer1, self.layer2, self.layer3 = _pair(64, 64, 1), _pair(64, 96, 2), _pair(96, HIDDEN, 2)
         self.layer4, self.layer5 = _pair(HIDDEN, HIDDEN, 2), _pair(HIDDEN, HIDDEN, 2)

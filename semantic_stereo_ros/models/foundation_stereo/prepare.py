@@ -23,7 +23,8 @@ def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> Foundat
     fold_batch_norms(model)
     if fast_convolutions:
         update = model.update_block
-        update.gru04, update.gru08 = WinogradUnit(update.gru04), WinogradUnit(update.gru08)
+        for name in ("gru04", "gru08"):
+            setattr(update, name, WinogradUnit(getattr(update, name)))
     return model
 
 
@@ -51,7 +52,9 @@ def fold_batch_norms(model: nn.Module) -> None:
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
     if isinstance(norm, nn.Identity):
         return norm
-    transposed = isinstance(conv, (nn.ConvTranspose2d, nn.ConvTranspose3d))
+    assert isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)) and norm.running_mean is not None and norm.running_var is not None
+    assert isinstance(conv, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d))
+    transposed = isinstance(conv, nn.ConvTranspose3d)
     weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, transpose=transposed
     )
@@ -60,45 +63,74 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
 
 
 class WinogradUnit(nn.Module):
-    """A SelectiveUnit whose 3x3 convolutions are winograd.convolve: for a CPU in float32."""
+    """A SelectiveUnit whose 3x3 convolutions are winograd.convolve: for a CPU in float32. Its weights are buffers that are not saved."""
+
+    constant: Tensor
+    constant_bias: Tensor
+    changing: Tensor
+    no_bias: Tensor
+    joined_x: Tensor
+    joined_hidden: Tensor
+    joined_bias: Tensor
+    gates: Tensor
+    gates_bias: Tensor
+    new_hidden: Tensor
+    new_x: Tensor
+    new_bias: Tensor
+    small_gates: Tensor
+    small_gates_bias: Tensor
+    small_new: Tensor
+    small_new_bias: Tensor
 
     def __init__(self, unit: SelectiveUnit) -> None:
         super().__init__()
         first, second = unit.conv0[0], unit.conv1[0]
+        assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
         large, small = unit.large_gru, unit.small_gru
         inputs = first.weight.shape[0]
-        self.register_buffer("constant", first.weight[:, :HIDDEN].clone(), False)
-        self.register_buffer("constant_bias", first.bias, False)
-
-        def keep(name: str, weight: Tensor, bias: Tensor | None = None) -> None:
+        wide = {
+            "changing": first.weight[:, HIDDEN:],
+            "joined_x": second.weight[:, :inputs],
+            "joined_hidden": second.weight[:, inputs:],
+            "gates": torch.cat([large.convz.weight, large.convr.weight]),
+            "new_hidden": large.convq.weight[:, :HIDDEN],
+            "new_x": large.convq.weight[:, HIDDEN:],
+        }
+        plain = {
+            "constant": first.weight[:, :HIDDEN].clone(),
+            "constant_bias": bias_of(first),
+            "no_bias": first.weight.new_zeros(inputs),
+            "joined_bias": bias_of(second),
+            "gates_bias": torch.cat([bias_of(large.convz), bias_of(large.convr)]),
+            "new_bias": bias_of(large.convq),
+            "small_gates": torch.cat([small.convz.weight, small.convr.weight]).flatten(1),
+            "small_gates_bias": torch.cat([bias_of(small.convz), bias_of(small.convr)]),
+            "small_new": small.convq.weight.flatten(1).clone(),
+            "small_new_bias": bias_of(small.convq),
+        }
+        for name, weight in wide.items():
             self.register_buffer(name, winograd.transform_weight(weight), False)
-            if bias is not None:
-                self.register_buffer(name + "_bias", bias, False)
-
-        keep("changing", first.weight[:, HIDDEN:])
-        keep("joined_x", second.weight[:, :inputs], second.bias)
-        keep("joined_hidden", second.weight[:, inputs:])
-        keep("gates", torch.cat([large.convz.weight, large.convr.weight]), torch.cat([large.convz.bias, large.convr.bias]))
-        keep("new_hidden", large.convq.weight[:, :HIDDEN], large.convq.bias)
-        keep("new_x", large.convq.weight[:, HIDDEN:])
-        flat = {name: getattr(small, name).weight.flatten(1) for name in ("convz", "convr", "convq")}
-        self.register_buffer("small_gates", torch.cat([flat["convz"], flat["convr"]]), False)
-        self.register_buffer("small_gates_bias", torch.cat([small.convz.bias, small.convr.bias]), False)
-        self.register_buffer("small_new", flat["convq"].contiguous(), False)
-        self.register_buffer("small_new_bias", small.convq.bias, False)
+        for name, value in plain.items():
+            self.register_buffer(name, value, False)
 
     def base(self, constant: Tensor) -> Tensor:
+        """As SelectiveUnit.base, channels last: (B, h, w, C)."""
         return F.conv2d(constant, self.constant, self.constant_bias, padding=1).permute(0, 2, 3, 1).contiguous()
 
     def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
         h = hidden.permute(0, 2, 3, 1).contiguous()
-        parts = [x.permute(0, 2, 3, 1) for x in inputs]
-        x = winograd.convolve([torch.cat(parts, 3)], [self.changing], self.changing.new_zeros(())).add_(base).relu_()
-        joined = winograd.convolve([x, h], [self.joined_x, self.joined_hidden], self.joined_x_bias).relu_()
+        changing = torch.cat([x.permute(0, 2, 3, 1) for x in inputs], 3)
+        x = winograd.convolve([changing], [self.changing], self.no_bias).add_(base).relu_()
+        joined = winograd.convolve([x, h], [self.joined_x, self.joined_hidden], self.joined_bias).relu_()
         z, r = winograd.convolve([joined], [self.gates], self.gates_bias).sigmoid_().chunk(2, 3)
-        new = winograd.convolve([r * h, x], [self.new_hidden, self.new_x], self.new_hidden_bias).tanh_()
+        new = winograd.convolve([r * h, x], [self.new_hidden, self.new_x], self.new_bias).tanh_()
         large = torch.lerp(h, new, z)
         z, r = F.linear(joined, self.small_gates, self.small_gates_bias).sigmoid_().chunk(2, 3)
         new = F.linear(torch.cat([r * h, x], 3), self.small_new, self.small_new_bias).tanh_()
         small = torch.lerp(h, new, z)
         return torch.lerp(large, small, attention.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias.detach()

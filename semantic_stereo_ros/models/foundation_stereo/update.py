@@ -65,7 +65,9 @@ class SelectiveUnit(nn.Module):
         return F.conv2d(constant, conv.weight[:, :HIDDEN], conv.bias, padding=1)
 
     def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
-        x = relu(F.conv2d(torch.cat(inputs, 1), self.conv0[0].weight[:, HIDDEN:], padding=1) + base)
+        conv = self.conv0[0]
+        assert isinstance(conv, nn.Conv2d)
+        x = relu(F.conv2d(torch.cat(inputs, 1), conv.weight[:, HIDDEN:], padding=1) + base)
         joined = relu(self.conv1(torch.cat([x, hidden], 1)))
         return torch.lerp(self.large_gru(hidden, x, joined), self.small_gru(hidden, x, joined), attention)
 
