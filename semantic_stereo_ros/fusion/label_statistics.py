@@ -37,7 +37,8 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     """
     width = labels.shape[1]
     flat = labels.reshape(-1)
-    change = np.zeros(flat.size // 8 * 8 + 8, bool)
+    change = np.empty(flat.size // 8 * 8 + 8, bool)
+    change[flat.size :] = False
     np.not_equal(flat[1:], flat[:-1], out=change[1 : flat.size])
     change[: flat.size + 1 : width] = True  # a run ends with its row, the last one too
     # eight pixels at a time: most hold no edge
@@ -174,7 +175,9 @@ def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, fractions: tuple
         place = np.multiply.outer(fractions, np.full(rows, size - 1.0))
     else:
         count = row_counts(chosen)
-        ordered = np.where(chosen, value, np.float32(np.nan))  # NaN is sorted to the end
+        with np.errstate(invalid="ignore"):
+            ordered = np.divide(np.float32(0.0), chosen, dtype=np.float32)  # NaN where not chosen: it is sorted to the end
+        ordered += value
         ordered.sort(axis=1)
         place = np.multiply.outer(fractions, np.maximum(count - 1, 0))
     below = place.astype(np.intp)
