@@ -21,7 +21,7 @@ from semantic_stereo_ros.fusion.smoothing import fit_surfaces, smooth
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, OrientedBox, Segmentation, StereoRig
 
-SAMPLES, MIN_SAMPLES, MAX_SAMPLES = 16384, 160, 512  # pixels drawn: of all objects together; at least and at most of each
+SAMPLES, MIN_SAMPLES, MAX_SAMPLES = 16384, 160, 640  # pixels drawn: of all objects together; at least and at most of each
 SIGMA_SAMPLES = 32
 
 # with fewer known pixels inside the rim, or a smaller share of them, the whole mask is measured
