@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from nav_msgs.msg import Odometry
-from rclpy.qos import qos_profile_sensor_data
 
 from semantic_stereo_ros.checks import CalibrationError
 from semantic_stereo_ros.config import PipelineConfig
@@ -19,6 +18,7 @@ from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
 from semantic_stereo_ros.nodes.joining_node import JoiningNode
 from semantic_stereo_ros.nodes.poses import PoseBuffer
+from semantic_stereo_ros.nodes.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.nodes.scene_messages import frame_of, message_to_segmentation
 from semantic_stereo_ros.nodes.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.stamp_join import Joined
@@ -62,7 +62,9 @@ class FusionNode(JoiningNode):
         super().start()
         self._poses = PoseBuffer()
         if self.input.use_pose:
-            self._pose_subscription = self.create_subscription(Odometry, "pose", self._on_pose, qos_profile_sensor_data)
+            self._pose_subscription = self.create_subscription(
+                Odometry, "pose", self._on_pose, own(), qos_overriding_options=SUBSCRIPTION_OVERRIDES
+            )
 
     def stop(self) -> None:
         if self._pose_subscription is not None:

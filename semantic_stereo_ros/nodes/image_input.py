@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from semantic_stereo_ros.nodes.qos import IMAGE_OVERRIDES
 from semantic_stereo_ros.nodes.qos_watch import misfits
 
 
@@ -66,7 +67,9 @@ class ImageInput:
                 self._node.destroy_subscription(subscription)
 
     def _subscribe(self):
-        return self._node.create_subscription(self._kind, self._relative, self._receive, self._qos())
+        return self._node.create_subscription(
+            self._kind, self._relative, self._receive, self._qos(), qos_overriding_options=IMAGE_OVERRIDES
+        )
 
     def _qos(self) -> QoSProfile:
         reliability = ReliabilityPolicy.RELIABLE if self.reliable else ReliabilityPolicy.BEST_EFFORT

@@ -13,7 +13,6 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from stereo_msgs.msg import DisparityImage
 
@@ -25,6 +24,7 @@ from semantic_stereo_ros.nodes.image_input import ImageInput
 from semantic_stereo_ros.nodes.measured_messages import confidence_to_array, depth_to_array, disparity_to_array
 from semantic_stereo_ros.nodes.node_options import InputConfig
 from semantic_stereo_ros.nodes.poses import PoseBuffer, StampBuffer
+from semantic_stereo_ros.nodes.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.nodes.stream_health import InputHealth, JoinHealth
 from semantic_stereo_ros.nodes.synchroniser import Pair, PairSynchroniser, SkewTrend
 from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
@@ -92,7 +92,7 @@ class StereoInput:
         if config.confidence != "none":
             self._listen("confidence", "confidence_in", Image, self._on_confidence)
         if config.use_pose:
-            self._others.append(self._node.create_subscription(Odometry, "pose", self._on_pose, qos_profile_sensor_data))
+            self._subscribe_to(Odometry, "pose", self._on_pose)
 
     def _listen(self, name: str, topic: str, kind: type, callback: Callable[[Any], None], ending: str = "") -> None:
         """ending: of the transport; as with image_transport, a remapped `topic` takes its transports along."""
@@ -103,9 +103,13 @@ class StereoInput:
 
     def _listen_info(self, name: str, topic: str) -> None:
         callback = partial(self._on_info, name)
-        self._others.append(self._node.create_subscription(CameraInfo, topic, callback, qos_profile_sensor_data))
+        self._subscribe_to(CameraInfo, topic, callback)
         if name in self.infos.missing():  # the others are welcome, not needed
             self.inputs[f"{name} camera_info"] = InputHealth(self._node.resolve_topic_name(topic), "camera_info", once=True)
+
+    def _subscribe_to(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        subscription = self._node.create_subscription(kind, topic, callback, own(), qos_overriding_options=SUBSCRIPTION_OVERRIDES)
+        self._others.append(subscription)
 
     def close(self) -> None:
         """Receive nothing any more."""

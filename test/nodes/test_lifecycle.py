@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter, parameter_value_to_python
@@ -29,6 +30,13 @@ pytestmark = pytest.mark.xdist_group("dds")
 
 STAGED_NODE = Path(__file__).resolve().parents[1] / "staged" / "node.py"
 STEP_NS = 100_000_000
+TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+    "shutdown": Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,
+}
 TRUTH = random_sequence(5, 1, rig=default_rig((160, 120), baseline_m=0.3))[0]
 
 
@@ -65,10 +73,12 @@ class Managed:
         self.graph.until(future.done, what)
         return future.result()
 
+    def begin(self, label):
+        """The future of a transition, asked for by its id as nav2_lifecycle_manager does."""
+        return self.ask(ChangeState, "change_state", transition=Transition(id=TRANSITIONS[label]))
+
     def change(self, label):
-        request = ChangeState.Request()
-        request.transition.label = label
-        return self.answer(self.ask(ChangeState, "change_state", transition=request.transition), label).success
+        return self.answer(self.begin(label), label).success
 
     def state(self):
         return self.answer(self.ask(GetState, "get_state")).current_state.label
@@ -148,12 +158,31 @@ def test_a_manager_configures_activates_deactivates_and_cleans_up(manage):
     assert node.process.wait(20) == 0
 
 
+def test_a_transition_is_asked_for_by_its_name_too(manage):
+    node = manage(autostart=False)
+    for label, success in (("deactivate", False), ("configure", True), ("no_such_transition", False), ("cleanup", True)):
+        asked = node.ask(ChangeState, "change_state", transition=Transition(label=label))
+        assert node.answer(asked, label).success == success
+    assert node.state() == "unconfigured"
+
+
+def test_a_bond_is_formed_where_bondpy_is_installed(manage):
+    """What nav2_lifecycle_manager does with bond_timeout > 0: the other end of a bond that bears the node's name."""
+    bondpy = pytest.importorskip("bondpy.bondpy", reason="bondpy is not installed: nav2_lifecycle_manager needs bond_timeout 0.0")
+    node, formed = manage(autostart=False), []
+    assert node.change("configure") and node.change("activate")
+    bond = bondpy.Bond("bond", "pipeline_node", node.graph.node, on_formed=lambda: formed.append(True))
+    bond.start()
+    node.graph.until(lambda: formed, "the bond")
+    assert node.change("deactivate")
+    node.graph.until(bond.is_broken, "the end of the bond")
+    bond.shutdown()
+
+
 def test_parameters_and_diagnostics_answer_while_a_backend_loads(manage, record_property):
     node = manage(autostart=False, stereo__backend="staged", stereo__staged__load_s=4.0)
     node.get("stereo.backend")  # the client is connected
-    label = ChangeState.Request().transition
-    label.label = "configure"
-    loading = node.ask(ChangeState, "change_state", transition=label)
+    loading = node.begin("configure")
     node.logs("staged: load a")
     times_ms = []
     for _ in range(20):
