@@ -2,7 +2,7 @@
 
     python -m semantic_stereo_ros.bench.sigma_calibration 3000 3030
 
-prints one line per quantity and range bin for the seeds 3000..3029. The constants were fitted to the seeds 1000..1099.
+prints one line per quantity and range bin for the seeds 3000..3029. Which seeds the constants were fitted to: docs/decisions/0003.
 """
 
 from __future__ import annotations

@@ -37,13 +37,13 @@ class Regions:
 def worth_keeping(
     regions: Regions,
     smallest_pixels: int,
-    largest_m: float,
+    largest_m: np.ndarray,
     depth_noise: float,
     image_pixels: int,
     ground: GroundPlane | None,
     min_height_m: float,
 ) -> np.ndarray:
-    """(n,) bool: what may be an object. depth_noise: sigma of Z / Z^2, 1/m.
+    """(n,) bool: what may be an object. largest_m: (n,); depth_noise: sigma of Z / Z^2, 1/m.
 
     Out go the small; the large, once the noise along Z is taken off; what does not stand out from its surroundings anywhere, such as a rest
     of a wall; what fills much of the image without being its foreground; and what is no higher than the ground is uneven, or low and long

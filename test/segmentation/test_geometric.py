@@ -231,3 +231,21 @@ def test_the_motorcycle_is_one_instance(real_data):
         motorcycle = (depth < 3.0) & (height > 0.03)
     overlap = overlaps(motorcycle.astype(np.uint16), result.labels)[1, 1:]
     assert overlap.max() > 0.75
+
+
+def test_a_size_at_the_limit_does_not_flicker():
+    """The same view with a longer baseline is the same scene, only larger."""
+
+    def largest_overlap(backend: Backend, scale: float) -> float:
+        rig = dataclasses.replace(scene.rig, baseline_m=scale * scene.rig.baseline_m)
+        disparity = dataclasses.replace(exact(scene), rig=rig)
+        result = backend(dataclasses.replace(scene.frame, rig=rig), disparity)
+        return float(overlaps(scene.instance_ids, result.labels)[target.object_id, 1:].max(initial=0.0))
+
+    scene = random_sequence(9001)[0]
+    target = max(scene.visible_objects, key=lambda o: o.pixels)
+    backend = Backend(Config(max_size_m=1.0 * float(target.size_m.max())))
+    assert largest_overlap(backend, 1.0) > 0.6
+    assert largest_overlap(backend, 1.5) > 0.6
+    backend.reset("test")
+    assert largest_overlap(backend, 1.5) == 0.0

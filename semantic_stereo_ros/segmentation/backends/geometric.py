@@ -24,6 +24,7 @@ _HIGHEST_TERRAIN_M = 0.4
 _FLAT_M = 0.08
 _CONTACT_M = 0.015
 _LARGEST_HOLE = 0.1
+_KNOWN_SHARE, _KNOWN_SIZE = 0.5, 1.6  # what was an object in the last frame, by this share of it, stays one up to so much the largest size
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Config:
 
 
 class Backend:
-    """Serves one stream; keeps the last ground plane as a hint for the next frame."""
+    """Serves one stream; keeps the last ground plane as a hint, and the last objects so that a size near the limit does not flicker."""
 
     stateful = True
     needs_disparity = True
@@ -51,6 +52,7 @@ class Backend:
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config()
         self._ground: GroundPlane | None = None
+        self._before: np.ndarray | None = None
 
     def check(self) -> None:
         """No option can be wrong by itself."""
@@ -59,8 +61,8 @@ class Backend:
         """Nothing to load."""
 
     def reset(self, reason: str) -> None:
-        """Forget the last ground plane."""
-        self._ground = None
+        """Forget the last ground plane and the last objects."""
+        self._ground = self._before = None
 
     def close(self) -> None:
         """Nothing to free."""
@@ -79,8 +81,12 @@ class Backend:
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
         view = _look(disparity, self._ground, config, stride)
         if view is None:
+            self._before = None
             return Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), self._ground)
-        labels, stands_out = _objects(view, disparity, self._ground, config)
+        if self._before is not None and self._before.shape != view.d.shape:
+            self._before = None
+        labels, stands_out = _objects(view, disparity, self._ground, config, self._before)
+        self._before = labels > 0
         labels = masks.to_full_size(labels, view.d, view.allowed, disparity.disparity_px + np.float32(disparity.rig.doffs_px), stride)
         labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
         return _records(labels, stands_out, disparity, config, self._ground, stride)
@@ -133,8 +139,11 @@ def _look(disparity: Disparity, ground: GroundPlane | None, config: Config, stri
     return _View(stride, known, d, sigma, allowed, xyz, height, near, core)
 
 
-def _objects(view: _View, disparity: Disparity, ground: GroundPlane | None, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w) uint16 labels, and by label the share of the outline that is nearer than what lies beside."""
+def _objects(
+    view: _View, disparity: Disparity, ground: GroundPlane | None, config: Config, before: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w) uint16 labels, and by label the share of the outline that is nearer than what lies beside. before: (h, w) bool, what was an
+    object in the last frame."""
     rig, d, allowed = disparity.rig, view.d, view.allowed
     count, labels, d_inside = pieces.cut_into_pieces(view.core, d, 0.7 * allowed)
     count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
@@ -156,7 +165,11 @@ def _objects(view: _View, disparity: Disparity, ground: GroundPlane | None, conf
             count, labels = joined, with_tops
             measured = describe(labels, count)
     depth_noise = float(np.median(view.sigma[view.core])) / rig.bf if view.core.any() else 0.0
-    keep = regions.worth_keeping(measured, smallest, config.max_size_m, depth_noise, d.size, ground, config.min_height_m)
+    largest_m = np.full(count + 1, config.max_size_m)
+    if before is not None:
+        known = np.bincount(labels[before], minlength=count + 1)
+        largest_m[known > _KNOWN_SHARE * measured.pixels] *= _KNOWN_SIZE
+    keep = regions.worth_keeping(measured, smallest, largest_m, depth_noise, d.size, ground, config.min_height_m)
     renumbered = np.zeros(count + 1, np.uint16)
     renumbered[keep] = np.arange(1, np.count_nonzero(keep) + 1)
     labels = renumbered[labels]
