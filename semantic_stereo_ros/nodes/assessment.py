@@ -41,7 +41,8 @@ class Assessment:
 
 
 def assess(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> Assessment:
-    """The summary is the first thing that keeps answers from coming, else the gravest finding, else how fast it runs.
+    """The summary is the first thing that keeps answers from coming, else the gravest finding, else how fast it runs; each part's
+    status says all that is wrong with it.
 
     Behind what blocks nothing can be judged: those parts say that they wait. What is only missing is no fault in the first seconds.
     """
@@ -90,8 +91,12 @@ def _status(name: str, found: list[Diagnosis], otherwise: str, values: Values, h
     level, text = worst.level, worst.text
     if level == WARN and worst.blocks and now_s - health.started_s < GRACE_S and not health.output.count(now_s):
         level, text = OK, f"starting: {text}"
-    more = sum(d is not worst and d.level > OK for d in found)
-    return Status(name, level, f"{text} (and {more} more)" if more else text, values)
+    others = [d.text for d in found if d is not worst and d.level > OK]
+    if name == "summary":
+        text += f" (and {len(others)} more)" if others else ""
+    else:
+        text = "; also: ".join([text, *others])
+    return Status(name, level, text, values)
 
 
 # Inputs -----------------------------------------------------------------------------------------------------------------------

@@ -13,17 +13,28 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks  # pyright: ignore[reportMissingImports]
 
+_INFINITE_NS = 2**62
+
 
 def misfits(endpoints: Iterable[Any], own: QoSProfile, *, publishing: bool) -> str:
     """The endpoints (get_*_info_by_topic) that do not fit a publisher (`publishing`) or subscription of `own`, in words; '' = all fit."""
     found = []
     for endpoint in endpoints:
-        theirs = endpoint.qos_profile
-        fits, why = qos_check_compatible(own, theirs) if publishing else qos_check_compatible(theirs, own)
+        pair = (own, endpoint.qos_profile) if publishing else (endpoint.qos_profile, own)
+        fits, why = qos_check_compatible(*map(_comparable, pair))
         if fits == QoSCompatibility.ERROR:
             name = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
             found.append(f"{name} ({' '.join(why.replace('ERROR: ', '').rstrip('; ').split())})")
     return "; ".join(sorted(set(found)))
+
+
+def _comparable(profile: QoSProfile) -> QoSProfile:
+    """The policies that a subscription can ask for. Discovery reports 'no deadline' as infinite, a profile of our own as zero."""
+    result = QoSProfile(depth=1, reliability=profile.reliability, durability=profile.durability, liveliness=profile.liveliness)
+    for name in ("deadline", "liveliness_lease_duration"):
+        if 0 < getattr(profile, name).nanoseconds < _INFINITE_NS:
+            setattr(result, name, getattr(profile, name))
+    return result
 
 
 class SubscriberWatch:

@@ -28,9 +28,10 @@ def camera_pair():
 
 
 def healthy():
-    health = StreamHealth(inputs=camera_pair(), join=JoinHealth(tolerance_ms=10.0))
-    health.join.joined.add(NOW - 1.0)
-    health.join.skew_s.add(NOW - 1.0, 0.0)
+    join = JoinHealth(tolerance_ms=10.0)
+    join.joined.add(NOW - 1.0)
+    join.skew_s.add(NOW - 1.0, 0.0)
+    health = StreamHealth(inputs=camera_pair(), join=join)
     health.valid_fraction.add(NOW - 1.0, 0.8)
     health.published(NOW - 1.0, 0.05)
     return health
@@ -167,15 +168,24 @@ def test_what_stops_everything_is_said_before_what_is_graver_but_does_not():
     found = assess(health, CONFIG, NOW)
     assert [d.key for d in found.findings] == ["silent", "output_qos"] and found.message.endswith("(and 1 more)")
     waiting = {s.name: s.message for s in found.statuses}
+    assert waiting["outputs"].startswith("a subscriber does not get /objects")
     assert waiting["processing"].startswith("waits: no image has come on /right/image")
 
 
 def test_the_gravest_is_said_first_where_nothing_is_stopped():
     health = healthy()
-    health.join.skew_s = filled(0.008)
+    put("join.skew_s", filled(0.008))(health)
     health.row_error = RowError(40, 3.1, 4.0, 3.1)
     found = assess(health, CONFIG, NOW)
     assert [d.key for d in found.findings] == ["rows_off", "skew"] and found.level == ERROR
+
+
+def test_a_part_says_all_that_is_wrong_with_it():
+    health = healthy()
+    health.row_error, health.valid_fraction = RowError(40, 1.4, 2.0, 1.4), filled(0.1)
+    messages = {s.name: s.message for s in assess(health, CONFIG, NOW).statuses}
+    assert "1.4 px apart" in messages["scene"] and "; also: only 10% of the pixels" in messages["scene"]
+    assert messages["summary"].endswith("(and 1 more)")
 
 
 def test_the_cheap_row_watch_overrules_the_thorough_check_which_looks_less_often():
@@ -189,7 +199,7 @@ def test_the_cheap_row_watch_overrules_the_thorough_check_which_looks_less_often
 
 def test_stamps_too_far_apart_are_said_with_their_distance():
     health = healthy()
-    health.join.joined = Window()
+    put("join.joined", Window())(health)
     health.inputs["right"].newest_stamp_ns = 1_040_000_000
     assert "40.0 ms apart" in assess(health, CONFIG, NOW).message
 

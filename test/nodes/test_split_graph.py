@@ -95,9 +95,10 @@ PARAMETERS = {"input__use_pose": True, "segmentation__every_n": 2}
 
 
 @pytest.fixture(scope="module")
-def split(new_graph, make_camera, sequence):
+def split(new_graph, make_camera, sequence, tmp_path_factory):
     graph = new_graph()
-    split = Split(graph, make_camera(graph), sequence, **PARAMETERS)
+    snapshots = str(tmp_path_factory.mktemp("snapshots"))
+    split = Split(graph, make_camera(graph), sequence, **PARAMETERS, output__snapshot_directory=snapshots)
     split.until_answered(split.objects, "the first answer")
     return split
 
@@ -178,6 +179,21 @@ def test_snapshot_has_its_picture_though_only_objects_are_listened_to(split):
 
     picture = read_image(written / "segmentation" / "overlay.png")
     assert np.mean(picture == split.sequence[0].frame.left) > 0.2, "the camera's picture is under the masks"
+
+
+def test_a_looped_bag_and_another_image_size_start_again(split):
+    split.answer(split.objects, split.send())
+    split.stamp_ns -= 500 * 1_000_000_000
+    message = split.until_answered(split.objects, "an answer to stamps that jumped back")
+    assert min(item.object_id for item in message.objects) == 1
+    whole, split.sequence = split.sequence, random_sequence(5, 1, (160, 120))
+    masks = split.graph.subscribe(InstanceMasks, "masks")
+    split.until_answered(masks, "masks of the small images")
+    split.until_answered(split.objects, "an answer to small images")
+    assert {(layer.labels.width, layer.labels.height) for layer in masks[-1].layers} <= {(160, 120)}
+    split.graph.unsubscribe("masks")
+    split.sequence = whole
+    split.until_answered(split.objects, "an answer to large images again")
 
 
 def test_a_missing_segmentation_node_is_named_and_its_return_is_enough(split):
