@@ -22,8 +22,8 @@ from semantic_stereo_ros.nodes.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.nodes.scene_messages import frame_of, message_to_segmentation
 from semantic_stereo_ros.nodes.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.stamp_join import Joined
-from semantic_stereo_ros.pipeline import FusionStage
 from semantic_stereo_ros.srv import SaveSnapshot
+from semantic_stereo_ros.stages import FusionStage
 from semantic_stereo_ros.types import Scene
 
 PICTURES = frozenset({"left", "confidence"})

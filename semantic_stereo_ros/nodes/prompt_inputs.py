@@ -25,9 +25,9 @@ from semantic_stereo_ros.nodes.prompt_messages import (
 from semantic_stereo_ros.nodes.stream_node import StreamNode
 from semantic_stereo_ros.nodes.transforms import FrameTransforms
 from semantic_stereo_ros.nodes.windows import SPAN_S
-from semantic_stereo_ros.pipeline import SegmentationStage
 from semantic_stereo_ros.segmentation.prompts import Prompt, PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.srv import ClearPrompts, SetPrompts
+from semantic_stereo_ros.stages import SegmentationStage
 
 DETECTION_TOPICS = {"prompt_detections": "Detection2DArray", "prompt_detections_3d": "Detection3DArray"}
 

@@ -15,7 +15,7 @@ from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
 from semantic_stereo_ros.nodes.prompt_messages import PromptView
 from semantic_stereo_ros.nodes.scene_messages import LEFT_OUT, frame_of
 from semantic_stereo_ros.nodes.stamp_join import Joined
-from semantic_stereo_ros.pipeline import SegmentationStage
+from semantic_stereo_ros.stages import SegmentationStage
 
 
 class SegmentationNode(JoiningNode):

@@ -33,7 +33,8 @@ from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
-from semantic_stereo_ros.pipeline import RateLimit, check_backends
+from semantic_stereo_ros.stages import check_backends
+from semantic_stereo_ros.stream import RateLimit
 
 END_TIMEOUT_S = 1.0
 """How long a process that shall end waits for a frame that is being processed."""

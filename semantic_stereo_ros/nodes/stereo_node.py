@@ -21,7 +21,7 @@ from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
 from semantic_stereo_ros.nodes.synchroniser import Pair
-from semantic_stereo_ros.pipeline import StereoStage
+from semantic_stereo_ros.stages import StereoStage
 
 
 class StereoNode(StreamNode):
