@@ -60,7 +60,7 @@ class PairSynchroniser:
         self.counts = SynchroniserCounts()
         self._waiting: dict[str, OrderedDict[int, Any]] = {side: OrderedDict() for side in SIDES}
         self._recent: dict[str, deque[int]] = {side: deque(maxlen=capacity) for side in SIDES}
-        self._late_in_a_row = dict.fromkeys(SIDES, 0)
+        self._late_in_a_row: dict[str, int] = dict.fromkeys(SIDES, 0)
         self._newest_pair: dict[str, int] | None = None
         self._ahead: str | None = None
         self._exact_credit = 0
