@@ -17,6 +17,7 @@ from stereo_msgs.msg import DisparityImage
 from semantic_stereo_ros.msg import InstanceMasks
 from semantic_stereo_ros.nodes.conversions import image_to_array, infos_to_rig, stamp_to_ns
 from semantic_stereo_ros.nodes.node_options import JoinConfig
+from semantic_stereo_ros.nodes.qos_watch import misfits
 from semantic_stereo_ros.nodes.scene_messages import message_to_disparity
 from semantic_stereo_ros.nodes.stamp_join import Joined, StampJoin
 from semantic_stereo_ros.nodes.stream_health import InputHealth
@@ -83,9 +84,13 @@ class JoinedInputs:
         self.join.want(extras)
 
     def review(self) -> None:
-        """To be called about once a second: who publishes what is listened to."""
+        """To be called about once a second: who publishes what is listened to, and whether it can be heard where nothing comes."""
+        now_s = time.monotonic()
         for item in list(self.health.values()):
             item.publishers = self._node.count_publishers(item.topic)
+            silent = item.publishers and not item.received.count(now_s)
+            offers = self._node.get_publishers_info_by_topic(item.topic) if silent else ()
+            item.unheard = misfits(offers, self._qos, publishing=False)
 
     def close(self) -> None:
         """Receive nothing any more."""
