@@ -175,3 +175,9 @@ def test_importing_a_backend_imports_no_heavy_library(stage, name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_segmentation_backend_that_accepts_prompts_takes_them(name):
+    backend = backend_module("segmentation", name).Backend
+    assert backend.accepts_prompts == hasattr(backend, "set_prompts")
