@@ -113,7 +113,7 @@ def test_3d_boxes_become_2d_ones_and_the_rest_stays():
         (lambda: PointPrompt(0, (1.0, 2.0)), "must lie in 1..4294967295, got 0"),
         (lambda: PointPrompt(1, (1.0, float("nan"))), r"2 finite numbers \(x, y\), got \(1, nan\)"),
         (lambda: BoxPrompt(1, (10.0, 10.0, 5.0, 20.0)), r"x_min < x_max.*\(10, 10, 5, 20\).*width"),
-        (lambda: BoxPrompt(1, (1.0, 2.0, 3.0)), "4 finite numbers"),
+        (lambda: BoxPrompt(1, (1.0, 2.0, 3.0)), "4 finite numbers"),  # type: ignore[arg-type]
         (lambda: MaskPrompt(1, np.zeros((4, 4), bool)), "empty"),
         (lambda: MaskPrompt(1, np.ones((4, 4), np.uint8)), "must be bool, got uint8"),
         (lambda: Box3dPrompt(1, box((0, 0, 3), (1, 0, 1))), "above zero along each axis"),
