@@ -51,7 +51,7 @@ def variant_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def read_config(path: str | Path) -> ModelConfig:
-    """cfg.yaml of an official checkpoint; vit_size defaults to vitl. Raises InputFileError, or ConfigError for a network that this is not."""
+    """cfg.yaml of an official checkpoint; vit_size defaults to vitl. Raises InputFileError; ConfigError for another network."""
     try:
         values: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

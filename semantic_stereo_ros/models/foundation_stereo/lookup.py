@@ -39,8 +39,7 @@ class GeometryTable:
         x = slab.permute(0, 2, 3, 4, 1)
         self._tables[0][:, :, rows] = x
         even = x.shape[1] // 2 * 2
-        torch.add(x[:, 0:even:2], x[:, 1:even:2], out=(coarse := torch.empty_like(x[:, 0:even:2])))
-        self._tables[1][:, :, rows] = coarse.mul_(0.5)
+        self._tables[1][:, :, rows] = torch.lerp(x[:, 0:even:2], x[:, 1:even:2], 0.5)
         self._row = rows.stop
 
     def volume(self) -> Tensor:

@@ -1,0 +1,23 @@
+"""winograd.convolve against torch's own convolution in float64."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
+
+from semantic_stereo_ros.models import winograd
+
+
+@pytest.mark.parametrize("batch, height, width", [(1, 9, 13), (2, 16, 20), (1, 1, 1), (1, 4, 70)])
+def test_equals_a_direct_convolution_of_the_concatenation(batch, height, width, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    parts = [torch.randn(batch, height, width, c, generator=generator) for c in (24, 40)]
+    weight = torch.randn(32, 64, 3, 3, generator=generator) / 24
+    bias = torch.randn(32, generator=generator)
+    whole = torch.cat(parts, 3).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.conv2d(whole.double(), weight.double(), bias.double(), padding=1).permute(0, 2, 3, 1)
+    weights = [winograd.transform_weight(weight[:, :24]), winograd.transform_weight(weight[:, 24:])]
+    for limit in (winograd.BAND_BYTES, 1):  # all at once, and one row of tiles at a time
+        monkeypatch.setattr(winograd, "BAND_BYTES", limit)
+        found = winograd.convolve(parts, weights, bias)
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 5e-5
