@@ -52,6 +52,7 @@ def run_node(make_node, args: list[str] | None = None) -> int:
     Where a thread is still inside a long computation after the node is gone, the process ends here with that code.
     """
     profile = dds.use_large_segment()
+    _leave_interrupts_to_rclpy()
     rclpy.init(args=args)
     node, executor, code = None, None, 0
     try:
@@ -76,6 +77,15 @@ def run_node(make_node, args: list[str] | None = None) -> int:
     if threading.active_count() > 1:
         _leave(code)
     return code
+
+
+def _leave_interrupts_to_rclpy() -> None:
+    """On Ctrl-C rclpy's own handler shuts the context down and `spin` ends.
+
+    Python's would raise KeyboardInterrupt wherever the thread is; within rclpy's conversion of a message a RuntimeError comes of that.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 @contextmanager
