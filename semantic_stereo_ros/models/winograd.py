@@ -1,6 +1,6 @@
 """3x3 convolutions with a quarter of the multiplications, for wide layers on a CPU in float32.
 
-The method is Winograd's F(4x4, 3x3) (Lavin and Gray, 2016). A tile of 6 x 6 inputs gives 4 x 4 outputs. Input tiles, weights and outputs are
+The method is Winograd's F(4x4, 3x3) (Lavin and Gray, 2016): a tile of 6 x 6 inputs gives 4 x 4 outputs. Tiles, weights and outputs are
 transformed; between the transforms a convolution is 36 matrix products, so the parts of a concatenated input can be added up one by one.
 On random data the result is within 3e-5 of the standard deviation of a direct convolution's.
 """
