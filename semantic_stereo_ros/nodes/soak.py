@@ -28,7 +28,7 @@ WARM_UP_FRACTION = 0.1
 LEAST_WARM_UP = 200
 MAX_GROWTH = 0.01
 ANSWER_TIMEOUT_S = 30.0
-SAMPLE_PERIOD_S = 0.25
+SAMPLES = 200
 _SCALE_OF_NOISE_MB = 0.5
 """Pages come and go with what happens to be on its way: medians over a tenth of the samples still differ by this much without a leak."""
 
@@ -144,7 +144,7 @@ def run_soak(
             try:
                 wait_for_start(listener, executor, running[nodes[-1]], path)
                 running["player_node"] = start_node("player_node", _player_arguments(size_wh, rate_hz), domain_id, log)
-                due_s = 0.0
+                step = max(1, frames // SAMPLES)
                 while answers.count < frames + warm_up:
                     executor.spin_once(timeout_sec=0.5)
                     listener.frames.clear()
@@ -153,8 +153,7 @@ def run_soak(
                     if ended or now_s - answers.newest_s > ANSWER_TIMEOUT_S:
                         why = f"{', '.join(ended)} ended" if ended else f"no answer came for {ANSWER_TIMEOUT_S:g} s"
                         raise DemoError(f"{why} after {answers.count} frames: {path.read_text(encoding='utf-8', errors='replace')[-1000:]}")
-                    if answers.count >= warm_up and now_s >= due_s:
-                        due_s = now_s + SAMPLE_PERIOD_S
+                    if answers.count >= warm_up + step * len(samples.get("player_node", ())):
                         for name, process in running.items():
                             samples.setdefault(name, []).append(usage_of(process.pid, answers.count))
                 stamps = [stamp for stamp in listener.indices if answers.first_ns <= stamp <= answers.last_ns]

@@ -113,6 +113,7 @@ def in_a_namespace_with_64_mb(*command: str) -> list[str]:
     return [*inside, *command]
 
 
+@pytest.mark.long
 def test_whole_graph_in_64_mb_of_shared_memory(dds_environment):
     """Three processes choose 4 MB each, one alone would choose 16 MB; every frame is answered."""
     environment = {key: value for key, value in os.environ.items() if key not in dds.PROFILE_VARIABLES}
