@@ -9,7 +9,7 @@ import pytest
 
 from semantic_stereo_ros import config
 
-VERBS = ("run", "eval", "demo", "bench", "soak", "backends", "doctor")
+VERBS = ("run", "eval", "demo", "bench", "soak", "backends", "doctor", "weights")
 
 
 def semantic_stereo(*arguments, columns="200"):
