@@ -330,7 +330,8 @@ class Measurement:
 
     depth_m: median Z. position_m (3,): component-wise median of its visible points (a surface, not a centroid) with
     position_covariance_m2 (3, 3). distance_m: Euclidean norm of the position. nearest_m: 5th percentile of the range.
-    *_sigma_m: standard deviations. valid_fraction: pixels with a known disparity / pixels. box_xyxy: image box, px.
+    *_sigma_m: standard deviations. valid_fraction: share of its pixels with a known disparity, estimated from some hundreds of them when
+    there are more. box_xyxy: image box, px.
     With too few valid pixels every number is NaN and `reason` says why; `reason` is '' for a good measurement.
     """
 

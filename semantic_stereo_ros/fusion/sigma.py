@@ -16,10 +16,10 @@ class ObjectSpread:
 
     count: pixels used; sigma_px: their mean reported disparity sigma; iqr_px: interquartile range of their disparity; width_px: the
     disparity that it would span if it were as deep as it is wide; near_tail_px: how far the near percentile lies beyond where a smooth
-    surface of this interquartile range ends; rim_shift_px: median with the agreeing rim against the one without; valid_fraction: 0..1;
-    unseen: unknown pixels around the object per pixel of it; fallback: measured without leaving out a rim; beyond_view: how
-    far it may go on beside what both cameras see, per its width; beyond_range_px: the searched range times the unknown
-    share of an object that reaches the range's end, else 0.
+    surface of this interquartile range ends; rim_shift_px: median with the agreeing rim and with the unknown pixels filled against the
+    one of the known pixels inside the rim; valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback:
+    measured without leaving out a rim; beyond_view: how far it may go on beside what both cameras see, per its width;
+    beyond_range_px: the searched range times the unknown share of an object that reaches the range's end, else 0.
     """
 
     count: np.ndarray
@@ -50,47 +50,31 @@ def terms_px(spread: ObjectSpread) -> np.ndarray:
             spread.iqr_px * deep * deep,
             spread.near_tail_px * stretched,
             spread.rim_shift_px,
-            np.hypot(spread.sigma_px, spread.iqr_px) / np.sqrt(np.maximum(spread.count, 1.0)),
+            spread.sigma_px / np.sqrt(np.maximum(spread.count, 1.0)),
             spread.iqr_px * spread.beyond_view,
             spread.beyond_range_px,
         ]
     )
 
 
-# Coefficients of terms_px, fitted by bench/sigma_calibration's data; see the decision record.
-DEPTH = (
-    0.060,  # an error that all objects have
-    0.186,  # the pixels' own sigma, as it does not average out
-    1.0,  # more of it where the mask is too thin to leave out a rim (such masks are rare: set, not fitted)
-    0.42,  # extent of the object, where disparity is missing inside the mask: its median shifts
-    0.13,  # the same, where it is missing around the mask
-    0.20,  # deeper than wide
-    0.12,  # a near tail
-    0.50,  # the rim moves the median
-    2.7,  # sampling: neighbours err alike
-    0.4,  # what only the left camera sees of it
-    0.35,  # what lies nearer than the searched range (set, not fitted)
-)
-NEAREST = (
-    0.058,  # an error that all objects have
-    0.28,  # the pixels' own sigma, as it does not average out
-    0.6,  # more of it where the mask is too thin to leave out a rim (set, not fitted)
-    0.15,  # extent of the object, where disparity is missing inside the mask
-    0.0,  # the same, where it is missing around the mask
-    0.32,  # deeper than wide
-    0.90,  # a near tail: it may be another object's
-    0.0,  # the rim moves the median
-    2.3,  # sampling: neighbours err alike
-    0.25,  # what only the left camera sees of it
-    0.35,  # what lies nearer than the searched range (set, not fitted)
+# Coefficients of terms_px for the median and for the near percentile, fitted to bench/sigma_calibration's data; see the decision record.
+COEFFICIENTS = np.array(
+    [
+        (0.045, 0.04),  # an error that all objects have
+        (0.30, 0.22),  # the pixels' own sigma, as it does not average out
+        (1.0, 0.6),  # more of it where the mask is too thin to leave out a rim (such masks are rare: set, not fitted)
+        (1.0, 0.5),  # extent of the object, where disparity is missing inside the mask: its median shifts
+        (0.10, 0.0),  # the same, where it is missing around the mask
+        (0.17, 0.15),  # deeper than wide
+        (0.12, 1.1),  # a near tail: it may be another object's
+        (0.43, 0.0),  # the rim and the filled pixels move the median
+        (2.7, 10.8),  # sampling: neighbours err alike, at the near end as if 120 of them were one
+        (0.43, 0.20),  # what only the left camera sees of it
+        (0.35, 0.35),  # what lies nearer than the searched range (set, not fitted)
+    ]
 )
 
 
-def median_sigma_px(spread: ObjectSpread) -> np.ndarray:
-    """(objects,) standard deviation of the median disparity, px."""
-    return np.sqrt(np.square(np.asarray(DEPTH)) @ np.square(terms_px(spread)))
-
-
-def nearest_sigma_px(spread: ObjectSpread) -> np.ndarray:
-    """(objects,) standard deviation of the near percentile, px of disparity."""
-    return np.sqrt(np.square(np.asarray(NEAREST)) @ np.square(terms_px(spread)))
+def sigmas_px(spread: ObjectSpread) -> np.ndarray:
+    """(2, objects) standard deviations in px of disparity: of the median, and of the near percentile."""
+    return np.sqrt(np.square(COEFFICIENTS.T) @ np.square(terms_px(spread)))
