@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from semantic_stereo_ros import __version__
 from semantic_stereo_ros.checks import SemanticStereoError
-from semantic_stereo_ros.cli import backends, bench, demo, doctor, evaluate, run, soak, weights
+from semantic_stereo_ros.cli import backends, bench, demo, doctor, evaluate, export, run, soak, weights
 
 app = typer.Typer(
     name="semantic-stereo",
@@ -32,6 +32,7 @@ app.command("bench")(bench.bench)
 app.command("soak")(soak.soak)
 app.command("backends")(backends.backends)
 app.command("doctor")(doctor.doctor)
+app.command("export", no_args_is_help=True)(export.export)
 app.add_typer(weights.app, name="weights")
 
 
