@@ -1,11 +1,11 @@
 """docs/ros.md says what the code says."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from semantic_stereo_ros.nodes.dds import OVERHEAD_MB, SEGMENT_SIZES_MB
 from semantic_stereo_ros.nodes.findings import FINDINGS
 from semantic_stereo_ros.nodes.node_options import check_known, known_keys
 
@@ -19,8 +19,7 @@ def generate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         "import pathlib, sys; from tools import generate_docs; "
         f"generate_docs.PAGE = pathlib.Path({str(folder / 'ros.md')!r}); sys.exit(generate_docs.main())"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_generated_parts_are_those_of_the_code():
@@ -67,3 +66,8 @@ def test_links_and_files_of_the_page_exist():
         assert target[1:] in headings if target.startswith("#") else (ROOT / "docs" / target).is_file(), target
     for name in re.findall(r"`((?:config|rviz|launch|tools)/[\w./]+)`", PAGE):
         assert (ROOT / name).is_file(), name
+
+
+def test_shared_memory_is_what_the_nodes_choose():
+    rows = dict(re.findall(r"^\| (\d+) MB(?: and more)? \| (?:segment of )?(\d+) MB:", PAGE, re.MULTILINE))
+    assert rows == {str(size + OVERHEAD_MB): str(size) for size in SEGMENT_SIZES_MB}
