@@ -248,7 +248,7 @@ class StreamTracker:
 
 
 def normalised(rgb8: np.ndarray, image_size: int, device: torch.device) -> Tensor:
-    """(1, 3, image_size, image_size) float32 from (H, W, 3) uint8 RGB: resized by Pillow's bicubic filter, ImageNet's mean and deviation."""
+    """(1, 3, image_size, image_size) float32 from (H, W, 3) uint8 RGB: Pillow's bicubic filter, ImageNet's mean and deviation."""
     image = torch.from_numpy(np.ascontiguousarray(rgb8)).to(device).permute(2, 0, 1)[None].float()
     if image.shape[2:] != (image_size, image_size):
         size = (image_size, image_size)
