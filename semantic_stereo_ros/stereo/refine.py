@@ -157,3 +157,16 @@ def smooth_along_image(disparity_px: np.ndarray, known: np.ndarray, image: np.nd
     weight = known.astype(np.float32)
     filtered = [cv2.ximgproc.fastGlobalSmootherFilter(image, source, smoothness, color_sigma) for source in (disparity_px * weight, weight)]
     return np.where(known, filtered[0] / np.maximum(filtered[1], np.float32(1e-6)), disparity_px).astype(np.float32)
+
+
+def consistent_difference(left_px: np.ndarray, right_px: np.ndarray) -> np.ndarray:
+    """(H, W) float32 px: how far the left view's disparity is from the right view's at the same point; inf outside the right image.
+
+    left_px, right_px: (H, W) float32 disparities x_left - x_right of the left and of the right image's pixels.
+    """
+    height, width = left_px.shape
+    match = np.arange(width, dtype=np.float32) - left_px
+    rows = np.repeat(np.arange(height, dtype=np.float32)[:, None], width, axis=1)
+    outside = ~((match >= 0) & (match <= width - 1))
+    seen = cv2.remap(right_px, np.where(outside, np.float32(0), match), rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.where(outside | ~np.isfinite(seen), np.float32(np.inf), np.abs(seen - left_px))
