@@ -1,8 +1,8 @@
 """What SAM 2's own tools answer, for tests: weights that make its masks worth comparing, and the torchvision names its tools import.
 
 With plain random weights almost no mask survives the thresholds. `fill` gives a model that segments: an image token near a point is marked
-by it (channel 0 of the embedding), the three masks are the marked region cut at three heights and frayed by the image's own features.
-Everything else is random and small enough not to drown it. The same name gives
+by it (channel 0 of the embedding), the three masks are the marked region cut at three heights and frayed by the image's own features, and
+memory attention carries the mark from frame to frame. Everything else is random and small enough not to drown it. The same name gives
 the same values.
 """
 
@@ -22,8 +22,11 @@ IMAGE_SIZE = 256
 # The reference generator keeps 50 masks or more of `textured_image` with these.
 GENERATOR = {"points_per_side": 16, "points_per_batch": 64, "pred_iou_thresh": 0.8, "stability_score_thresh": 0.7, "box_nms_thresh": 0.7}
 FEWEST_MASKS = 50
+# Objects that the reference video predictor sees in every frame of `moving_image` when prompted by these points (x, y) in frame 0.
+CLIP_POINTS = {1: (160, 120), 2: (80, 60), 3: (250, 180)}
 
 _MARK, _CONSTANT, _PROMPTED = 0, 1, 255  # channels: of image features, of the upscaled ones, of the prompt tokens
+_PLACE = 63  # channel of memories
 _HEADS, _HEAD_WIDTH = 8, 16
 _SLOPE = 12.0
 
@@ -33,6 +36,7 @@ def fill(state: dict[str, Tensor]) -> dict[str, Tensor]:
     filled = {name: _random(name, tuple(value.shape)) for name, value in state.items()}
     _mark_by_points(filled)
     _read_marks(filled)
+    _carry_marks(filled)
     return filled
 
 
@@ -118,6 +122,59 @@ def _read_marks(w: dict[str, Tensor]) -> None:
     w[decoder + "pred_obj_score_head.layers.2.bias"] += 6
 
 
+def _carry_marks(w: dict[str, Tensor]) -> None:
+    """Memory is read at the place where it was written, and what was inside the mask then is marked now.
+
+    Of a mask -10 or +10 everywhere, the random mask encoder makes two patterns: what reads the difference is found by encoding both.
+    """
+    layer = "memory_attention.layers.3."
+    for other in range(4):
+        w[f"memory_attention.layers.{other}.cross_attn_image.out_proj.weight"] *= 0.1
+        w[f"memory_attention.layers.{other}.linear2.weight"] *= 0.3
+    for part in ("weight", "bias"):
+        w[f"memory_attention.norm.{part}"] *= 0.6
+    w["memory_attention.norm.weight"][_MARK] = 1.5
+    _only_places_have_keys(w)
+    place = torch.zeros(256)
+    place[[2 * k for k in (*range(14), *range(64, 78))]] = 5.0  # the highest frequencies of x and of y tell places apart
+    attention = layer + "cross_attn_image."
+    for part in "qk":
+        w[f"{attention}{part}_proj.weight"] *= 0.1
+    w[attention + "q_proj.bias"] = place
+    w[attention + "k_proj.weight"][:, _PLACE] = place
+    inside, outside = (_encoded_mask(w, value) for value in (10.0, -10.0))
+    difference = (inside - outside) / (inside - outside).square().sum()
+    w[attention + "v_proj.weight"][_MARK] = difference
+    w[attention + "v_proj.bias"][_MARK] = -difference @ outside
+    w[attention + "out_proj.weight"][_MARK] = 0
+    w[attention + "out_proj.weight"][_MARK, _MARK] = 20
+
+
+def _only_places_have_keys(w: dict[str, Tensor]) -> None:
+    """The last channel of a memory is 1 by its position's cosine, and 0 of an object pointer, which has no place."""
+    w["maskmem_tpos_enc"][..., _PLACE] = 0
+    w["maskmem_tpos_enc"][-1, ..., _PLACE] = 0.1  # the prompted frame counts more, so that outlines neither grow nor shrink for long
+    w["no_obj_embed_spatial"][..., _PLACE] = 0
+    for part in ("weight", "bias"):
+        w[f"memory_encoder.out_proj.{part}"][_PLACE] = 0
+        w[f"obj_ptr_tpos_proj.{part}"][_PLACE] = 0
+        w[f"obj_ptr_proj.layers.2.{part}"][_PLACE::64] = 0
+    w["no_obj_ptr"][:, _PLACE::64] = 0
+
+
+def _encoded_mask(w: dict[str, Tensor], value: float) -> Tensor:
+    """(64,): the memory features of a mask of one value, image features apart."""
+    from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
+
+    block = CXBlock(256)
+    encoder = MemoryEncoder(64, MaskDownSampler(256, 3, 2, 1), Fuser(block, 2), PositionEmbeddingSine(64)).eval()
+    encoder.load_state_dict({name.removeprefix("memory_encoder."): v for name, v in w.items() if name.startswith("memory_encoder.")})
+    with torch.no_grad():
+        mask = torch.full((1, 1, 256, 256), value)
+        return encoder(torch.zeros(1, 256, 16, 16), mask, skip_mask_sigmoid=True)["vision_features"][0, :, 8, 8]
+
+
 def textured_image(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
     """(H, W, 3) uint8: discs and boxes of many sizes before a soft background, all of them textured."""
     rng = np.random.default_rng(seed)
@@ -194,3 +251,16 @@ def reference_generator(model, **options):
     generator = SAM2AutomaticMaskGenerator(model, **{**GENERATOR, **options})
     generator.predictor._bb_feat_sizes = [(model.image_size // stride,) * 2 for stride in (4, 8, 16)]
     return generator
+
+
+def reference_video_predictor(state: dict[str, Tensor], **overrides):
+    """The package's own video predictor with these weights, as its build_sam2_video_predictor configures it."""
+    from semantic_stereo_ros.models import sam2_loading
+
+    target = {"_target_": "sam2.sam2_video_predictor.SAM2VideoPredictor", "binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
+    return sam2_loading.assemble(state, MODEL, IMAGE_SIZE, {**target, **overrides})
+
+
+def moving_image(frame: int, height: int = 240, width: int = 320) -> np.ndarray:
+    """(H, W, 3) uint8: frame 0, 1, ... of a clip in which the view of `textured_image` drifts by 2 px right and 1 px down per frame."""
+    return np.roll(textured_image(height, width), (frame, 2 * frame), axis=(0, 1))
