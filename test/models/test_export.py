@@ -161,3 +161,20 @@ def test_a_file_that_computes_something_else_is_not_kept(make, tmp_path, monkeyp
     with pytest.raises(SemanticStereoError, match="differ from the model's by up to"):
         export.write(make(), tmp_path / "wrong.onnx", SIZE_HW, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_exported_file_is_a_stereo_backend(exported, make):
+    """Through the backend, which knows from the file what it expects, a frame gets the model's own disparities."""
+    from semantic_stereo_ros.stereo.backends.onnx import Backend, Config
+    from semantic_stereo_ros.types import StereoFrame, StereoRig
+
+    height, width = SIZE_HW
+    images = np.random.default_rng(4).integers(0, 256, (2, height, width, 3), np.uint8)
+    frame = StereoFrame(images[0], images[1], StereoRig((width, height), 100.0, 100.0, width / 2, height / 2, 0.1))
+    left, right = (torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in images)
+    with torch.no_grad():
+        expected = make()(left, right, ITERATIONS).disparity[0, 0].numpy()
+    backend = Backend(Config(model=str(exported.path), threads=1, invisible=False))
+    result = backend(frame)
+    np.testing.assert_allclose(result.disparity_px, expected, rtol=0, atol=1e-2)
+    assert result.max_px >= 64 and result.min_px <= 0
