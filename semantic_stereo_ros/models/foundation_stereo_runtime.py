@@ -1,20 +1,18 @@
-"""FoundationStereo made ready for frames: loaded for a device, its memory estimated, and run over images of any size."""
+"""FoundationStereo made ready for a device, and what memory a pass over images takes."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from semantic_stereo_ros.checks import InputFileError
 from semantic_stereo_ros.models import hardware
-from semantic_stereo_ros.models.foundation_stereo.inference import Answer, predict, predict_hierarchical
+from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.padding import Padding
 from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 
 
@@ -44,13 +42,3 @@ def peak_bytes(model: FoundationStereo, shape: tuple[int, int], rows: int) -> in
         twin = FoundationStereo(model.config).to(model.proj_cmb.weight.dtype).eval().requires_grad_(False)
         image = torch.zeros(1, 3, *shape)
     return hardware.peak_bytes(lambda: predict(twin, image, image.clone(), 1, rows=rows or None))
-
-
-def answer(run: Any, left: Tensor, right: Tensor, iterations: int, hierarchical: bool, **options: Any) -> Answer:
-    """left, right: (1, 3, H, W) 0..255. run: a FoundationStereo, compiled or not. options: those of its forward."""
-    if not hierarchical:
-        return predict(run, left, right, iterations, **options)
-    # Padded first, as the official demo does: the coarse-to-fine routine treats unpadded images in a way of its own.
-    padding = Padding.of(left.shape[-2], left.shape[-1])
-    found = predict_hierarchical(run, padding.add(left), padding.add(right), iterations, **options)
-    return Answer(padding.crop(found.disparity), padding.crop(found.spread), padding.crop(found.mass), found.steps)

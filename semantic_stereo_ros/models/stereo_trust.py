@@ -36,7 +36,7 @@ def right_view(answer: Tensor, size: tuple[int, int]) -> Tensor:
     return grown * (size[1] / answer.shape[-1])
 
 
-def leaves_image(disparity: Tensor, columns: tuple[int, int]) -> Tensor:
+def leaves_image(disparity: Tensor, columns: tuple[float, float]) -> Tensor:
     """(1, 1, H, W) bool: the match x - d lies outside the first and last of the right image's own columns."""
     match = torch.arange(disparity.shape[-1], device=disparity.device, dtype=disparity.dtype) - disparity
     return (match < columns[0]) | (match > columns[1])

@@ -14,6 +14,7 @@ from contract import check_disparity
 
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, MissingDependencyError
 from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
+from semantic_stereo_ros.models.foundation_stereo import inference
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
@@ -90,7 +91,7 @@ def test_it_is_the_networks_own_answer(make, checkpoint):
     model = foundation_stereo_runtime.load_ready(checkpoint, "vits", 96, "heads", torch.device("cpu"), torch.float32)
     left, right = (torch.from_numpy(x).permute(2, 0, 1)[None].float() for x in (frame.left, frame.right))
     with torch.inference_mode():
-        expected = foundation_stereo_runtime.answer(model, left, right, 2, False)
+        expected = inference.predict(model, left, right, 2)
     known = ~np.isnan(result.disparity_px)
     assert known.mean() > 0.5 and result.max_px == 96
     np.testing.assert_allclose(result.disparity_px[known], expected.disparity[0, 0].numpy()[known], atol=1e-3)
@@ -113,9 +114,9 @@ def test_coarse_to_fine_differs_from_one_pass(make):
 
 def test_what_the_right_image_does_not_show_becomes_unknown(make):
     frame = scene().frame
-    everything = make(max_difference_px=0.0)(frame)
+    everything = make()(frame)
     match = np.arange(SIZE_WH[0]) - everything.disparity_px
-    seen = make(invisible=True, max_difference_px=0.0)(frame)
+    seen = make(invisible=True)(frame)
     outside = (match < 0) | (match > SIZE_WH[0] - 1)
     assert outside.any() and not outside.all()
     np.testing.assert_array_equal(np.isnan(seen.disparity_px), outside | np.isnan(everything.disparity_px))
@@ -140,13 +141,13 @@ def test_sigma_scale_is_a_factor(make):
 
 def test_a_warm_start_goes_on_from_the_last_frame_until_reset(make, monkeypatch):
     starts = []
-    real = foundation_stereo_runtime.answer
+    predict = inference.predict
 
-    def noted(run, left, right, iterations, hierarchical, **options):
+    def noted(run, left, right, iterations, **options):
         starts.append((iterations, options.get("initial")))
-        return real(run, left, right, iterations, hierarchical, **options)
+        return predict(run, left, right, iterations, **options)
 
-    monkeypatch.setattr(foundation_stereo_runtime, "answer", noted)
+    monkeypatch.setattr(inference, "predict", noted)
     backend = make(iterations=3, warm_start=True, warm_iterations=1)
     assert backend.stateful and not make().stateful
     frame = scene().frame
@@ -280,12 +281,13 @@ def test_weights_that_do_not_fit_on_the_card_go_to_the_cpu(make, pretended_gpu, 
 
 def test_the_memory_budget_chooses_the_slabs(make, monkeypatch):
     monkeypatch.setattr(foundation_stereo_runtime, "peak_bytes", lambda model, shape, rows: (rows or 100) * 2**20)
-    weights_mb = foundation_stereo_runtime.weight_bytes(make()._model) / 2**20
+    backend = make()
+    weights_mb = int(foundation_stereo_runtime.weight_bytes(backend._model) / 2**20)
     for spare_mb, rows in ((150, 0), (70, 64), (33, 32), (9, 8)):
-        backend = make(memory_budget_mb=int(weights_mb) + spare_mb)
+        backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + spare_mb)
         backend._begin(scene().frame)
         assert backend._effort.rows == rows and backend.notes() == ()
-    backend = make(memory_budget_mb=int(weights_mb) + 4)
+    backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + 4)
     backend._begin(scene().frame)
     assert backend._effort.rows == 4
     (note,) = backend.notes()
@@ -296,7 +298,7 @@ def test_memory_is_estimated_without_computing(checkpoint):
     load = functools.partial(foundation_stereo_runtime.load_ready, checkpoint, "auto", device=torch.device("cpu"), dtype=torch.float32)
     image = torch.zeros(1, 3, 64, 96)
     plain = assemble(FoundationStereo(ModelConfig("vits", 64)).state_dict(), ModelConfig("vits", 64))
-    real = hardware.peak_bytes(lambda: foundation_stereo_runtime.answer(plain, image, image.clone(), 1, False))
+    real = hardware.peak_bytes(lambda: inference.predict(plain, image, image.clone(), 1))
     estimated = foundation_stereo_runtime.peak_bytes(load(max_disp=64, attention="tokens"), (64, 96), 0)
     assert estimated == pytest.approx(real, rel=0.01)
     deep = load(max_disp=256, attention="tokens")

@@ -7,25 +7,26 @@ import importlib.util
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, missing_dependency
+import numpy as np
+
+from semantic_stereo_ros.checks import ConfigError, ImageError, missing_dependency
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.stereo.effort import SMALLEST_ROWS, Effort
-from semantic_stereo_ros.types import Disparity, StereoFrame
+from semantic_stereo_ros.stereo.fit import Fit, fit
+from semantic_stereo_ros.stereo.foundation_stereo_weights import checkpoint_of, show_licence
+from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 from semantic_stereo_ros.weights import cache
-from semantic_stereo_ros.weights.catalogue import CATALOGUE, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from semantic_stereo_ros.models.foundation_stereo.inference import Answer
-    from semantic_stereo_ros.models.stereo_view import View
 
 logger = logging.getLogger(__name__)
 
-OFFICIAL = {"vitl": "foundation_stereo_23-51-11", "vits": "foundation_stereo_11-33-40"}
+MULTIPLE = 32
 CPU_SLAB = 16
 SLABS = (0, 64, 32, 16, 8)
 HIERARCHICAL_ABOVE_PX = 1000
@@ -96,7 +97,7 @@ class Backend:
             raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {config.device!r}")
         if importlib.util.find_spec("torch") is None:
             raise missing_dependency("torch", "torch", "the stereo backend foundation_stereo")
-        checkpoint_of(config)
+        checkpoint_of(config.checkpoint, config.variant)
 
     def load(self) -> None:
         """Map the checkpoint and put the network on its device. Raises what `check` raises, and InputFileError for a file that is wrong."""
@@ -104,7 +105,7 @@ class Backend:
         from semantic_stereo_ros.models import hardware
 
         device = hardware.choose_device(self.config.device)
-        show_licence(checkpoint_of(self.config)[0])
+        show_licence(checkpoint_of(self.config.checkpoint, self.config.variant)[0])
         self._asked = self._effort = dataclasses.replace(self._asked, device=str(device))
         self._shape = None
         self._place()
@@ -171,7 +172,7 @@ class Backend:
         from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
 
         config, device = self.config, hardware.choose_device(name)
-        path, weights = checkpoint_of(config)
+        path, weights = checkpoint_of(config.checkpoint, config.variant)
         if weights is not None:
             cache.verify(weights, path)
         dtype = hardware.choose_dtype(config.precision, device)
@@ -181,14 +182,13 @@ class Backend:
 
     def _begin(self, frame: StereoFrame) -> None:
         """Images of another size: start from what is asked for, and choose how much of the volume is worked on at a time."""
-        from semantic_stereo_ros.models.stereo_view import View
-
         self._shape, self._previous = frame.shape, None
         device = self._effort.device
         self._doubts.pop("budget", None)
         if device == self._asked.device:
             self._doubts.pop("memory", None)
-        rows = self._rows(View.of(frame.rig, self._asked.scale).shape)
+        width, height = view_of(frame.rig, self._asked.scale).canvas_wh
+        rows = self._rows((height, width))
         self._effort = dataclasses.replace(self._asked, device=device, rows=rows)
 
     def _rows(self, shape: tuple[int, int]) -> int:
@@ -251,98 +251,71 @@ class Backend:
         import torch
 
         from semantic_stereo_ros.models import hardware, stereo_trust
-        from semantic_stereo_ros.models.stereo_view import View
 
         config, effort = self.config, self._effort
-        view = View.of(frame.rig, effort.scale)
+        view, device = view_of(frame.rig, effort.scale), hardware.choose_device(effort.device)
         with torch.inference_mode():
-            left, right = view.images(frame, hardware.choose_device(effort.device))
+            left, right = (torch.from_numpy(x).to(device).permute(2, 0, 1)[None].float() for x in view.images(frame))
             answer = self._answer(left, right)
-            unseen = stereo_trust.leaves_image(answer.disparity, view.right_columns)
+            unseen = stereo_trust.leaves_image(answer.disparity, right_columns(view))
             excess = self._excess(left, right, answer.disparity, unseen)
             sigma, confidence = stereo_trust.sigma_and_confidence(answer.spread, answer.mass, excess, unseen, config.sigma_scale)
-            unknown = torch.zeros_like(unseen)
-            if config.invisible:
-                unknown |= unseen
-            if config.max_difference_px:
-                unknown |= excess * view.factor > config.max_difference_px
             self._previous = answer.disparity if config.warm_start else None
-            return self._disparity(view, answer.disparity, view.factor * sigma, confidence, unknown)
+            maps = [x[0, 0].cpu().numpy() for x in (answer.disparity, sigma, confidence, excess)]
+        return self._disparity(view, *maps)
 
     def _answer(self, left: Tensor, right: Tensor) -> Answer:
         """The network's answer, from coarse to fine where that is asked for, from the last frame's where there is one."""
-        from semantic_stereo_ros.models import foundation_stereo_runtime
+        from semantic_stereo_ros.models.foundation_stereo import inference
 
         config, previous, iterations = self.config, self._previous, self._effort.iterations
-        hierarchical = config.hierarchical == "on" or (config.hierarchical == "auto" and max(left.shape[-2:]) > HIERARCHICAL_ABOVE_PX)
         options: dict[str, Any] = dict(rows=self._effort.rows or None, stop_below_px=config.stop_below_px)
         if previous is not None and previous.shape[-2:] == left.shape[-2:]:
-            hierarchical, options["initial"] = False, previous
-            iterations = min(config.warm_iterations or iterations, iterations)
-        return foundation_stereo_runtime.answer(self._run, left, right, iterations, hierarchical, **options)
+            fewer = min(config.warm_iterations or iterations, iterations)
+            return inference.predict(self._run, left, right, fewer, initial=previous, **options)
+        coarse_first = config.hierarchical == "on" or (config.hierarchical == "auto" and max(left.shape[-2:]) > HIERARCHICAL_ABOVE_PX)
+        return (inference.predict_hierarchical if coarse_first else inference.predict)(self._run, left, right, iterations, **options)
 
     def _excess(self, left: Tensor, right: Tensor, disparity: Tensor, unseen: Tensor) -> Tensor:
         """The left-right check: a second, reduced pass over the exchanged images; zeros where it is switched off."""
         import torch
 
-        from semantic_stereo_ros.models import foundation_stereo_runtime, stereo_trust
+        from semantic_stereo_ros.models import stereo_trust
+        from semantic_stereo_ros.models.foundation_stereo import inference
 
         if not self.config.left_right_check:
             return torch.zeros_like(disparity)
-        scale = self.config.check_scale
-        iterations = min(self._effort.iterations, max(4, self._effort.iterations // 2))
+        scale, iterations = self.config.check_scale, min(self._effort.iterations, max(4, self._effort.iterations // 2))
         small = stereo_trust.mirrored(left, right, scale)
-        other = foundation_stereo_runtime.answer(self._run, *small, iterations, False, rows=self._effort.rows or None).disparity
+        other = inference.predict(self._run, *small, iterations, rows=self._effort.rows or None).disparity
         size = (disparity.shape[-2], disparity.shape[-1])
         return stereo_trust.excess_px(disparity, stereo_trust.right_view(other, size), unseen, scale)
 
-    def _disparity(self, view: View, disparity: Tensor, sigma: Tensor, confidence: Tensor, unknown: Tensor) -> Disparity:
-        """Maps of the network's images as those of the frame's."""
-        import torch
-
-        low, high = view.range_px(self._model.config.max_disp)
-        result = view.disparity_back(disparity)
-        unknown_full = (view.back(unknown.float()) >= 0.5) | ~torch.isfinite(result) | (result < low - 1) | (result > high + 1)
-        nan = float("nan")
+    def _disparity(self, view: Fit, disparity: np.ndarray, sigma: np.ndarray, confidence: np.ndarray, excess: np.ndarray) -> Disparity:
+        """Maps of the network's images as those of the frame's, unknown where the options say so."""
+        config, rig = self.config, view.rig
+        low, high = -view.shift, self._model.config.max_disp / view.factor - view.shift
+        result, sigma_px = view.disparity_back(disparity), view.difference_back(sigma)
+        belief = np.clip(view.difference_back(confidence) * np.float32(view.factor), 0, 1)  # no px: the factor is taken back
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(result) & (result >= low - 1) & (result <= high + 1)
+            if config.invisible:
+                match = np.arange(rig.size_wh[0]) - result
+                known &= (match >= 0) & (match <= rig.size_wh[0] - 1)
+            if config.left_right_check and config.max_difference_px:
+                known &= view.difference_back(excess) <= config.max_difference_px
+        nan = np.float32(np.nan)
         return Disparity(
-            result.masked_fill(unknown_full, nan).cpu().numpy(),
-            view.back(sigma).masked_fill(unknown_full, nan).cpu().numpy(),
-            view.back(confidence).masked_fill(unknown_full, 0).clamp_(0, 1).cpu().numpy(),
-            view.full,
-            low,
-            high,
+            np.where(known, result, nan), np.where(known, sigma_px, nan), np.where(known, belief, np.float32(0)), rig, float(low), high
         )
 
 
-def checkpoint_of(config: Config) -> tuple[Path, Weights | None]:
-    """The file, and its catalogue entry when it was chosen by name. Raises InputFileError when it is not there."""
-    if config.checkpoint and config.checkpoint not in CATALOGUE:
-        path = Path(config.checkpoint).expanduser()
-        if not path.is_file():
-            raise InputFileError(f"checkpoint {path} does not exist; names of official ones: {', '.join(OFFICIAL.values())}")
-        return path, None
-    if config.checkpoint:
-        if config.checkpoint not in OFFICIAL.values():
-            raise ConfigError(f"{config.checkpoint} is not a FoundationStereo checkpoint; official ones: {', '.join(OFFICIAL.values())}")
-        names = [config.checkpoint]
-    elif config.variant == "auto":
-        names = list(OFFICIAL.values())
-    elif config.variant in OFFICIAL:
-        names = [OFFICIAL[config.variant]]
-    else:
-        raise ConfigError(f"no weights of variant {config.variant} were published: give your own file as checkpoint, or take vits or vitl")
-    for weights in (CATALOGUE[name] for name in names):
-        if cache.path_of(weights).is_file():
-            return cache.path_of(weights), weights
-    wanted = CATALOGUE[names[0]]
-    raise InputFileError(
-        f"the weights {' and '.join(names)} are not on this machine: {cache.where_to_put(wanted)}; or give another file as checkpoint"
-    )
+def view_of(rig: StereoRig, scale: float) -> Fit:
+    """The network's images: resized, no disparity below 0, padded to multiples of 32."""
+    return fit(rig, (None, None), MULTIPLE, "pad", scale)
 
 
-def show_licence(path: Path) -> None:
-    """Log what the licence of an official file forbids, wherever the file lies."""
-    size = path.stat().st_size
-    for weights in (CATALOGUE[name] for name in OFFICIAL.values()):
-        if weights.size_bytes == size:
-            logger.warning("%s: %s, %s", weights.name, weights.licence.name, weights.licence.summary)
+def right_columns(view: Fit) -> tuple[float, float]:
+    """First and last column of the network's right image that the frame's right image reaches."""
+    first = view.corner_xy[0] + max(-view.shift, 0) * view.factor
+    return first, first + view.rig.size_wh[0] * view.factor - 1
