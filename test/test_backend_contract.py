@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_onnx
 from contract import check_disparity
 
 from semantic_stereo_ros.checks import InputFileError, MissingDependencyError
@@ -20,12 +21,14 @@ from semantic_stereo_ros.types import Disparity, Measured, Segmentation, StereoF
 STEREO = backend_names("stereo")
 SEGMENTATION = backend_names("segmentation")
 DEPTH_M = 3.0
+# What a backend needs that has no default: a small network that really matches.
+OPTIONS = {"onnx": tiny_onnx.contract_options}
 
 
 def loaded(stage: str, name: str):
-    """A backend with its defaults; the test skips, saying what is missing, where an extra or its weights are not installed."""
+    """A backend with its defaults and OPTIONS; the test skips, saying what is missing, where an extra or its weights are not installed."""
     module = backend_module(stage, name)
-    backend = module.Backend(build(module.Config, {}))
+    backend = module.Backend(build(module.Config, OPTIONS.get(name, dict)()))
     try:
         backend.load()
     except (MissingDependencyError, InputFileError) as error:
