@@ -84,6 +84,10 @@ class Pipeline:
         for stage in (self.stereo, self.segmentation, self.fusion):
             stage.reset(reason)
 
+    def notes(self) -> tuple[str, ...]:
+        """What backends do otherwise than asked, one sentence each; may be called beside a frame."""
+        return self.stereo.notes() + self.segmentation.notes()
+
     def close(self) -> None:
         """Free the backends. The pipeline is not used again."""
         for stage in (self.stereo, self.segmentation, self.fusion):

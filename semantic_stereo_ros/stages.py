@@ -91,6 +91,11 @@ class BackendStage:
         self._forget(reason)
         self._continuity.forget()
 
+    def notes(self) -> tuple[str, ...]:
+        """What the backend does otherwise than asked (for want of memory, say), one sentence each. Backends may have `notes()`."""
+        notes = getattr(self._backend, "notes", None)
+        return () if notes is None else notes()
+
     def close(self) -> None:
         """Free the backend. The stage is not used again."""
         self._backend.close()
@@ -247,6 +252,10 @@ class FusionStage:
         """Forget every object; ids begin at 1 again."""
         self._last = None
         self._tracker.reset(reason)
+
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is ever done otherwise than asked."""
+        return ()
 
     def close(self) -> None:
         """Nothing to free."""

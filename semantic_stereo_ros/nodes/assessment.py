@@ -204,6 +204,8 @@ def _processing(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -
         yield diagnose("switch_refused", error=health.switch_refused)
     if health.prompts_refused:
         yield diagnose("no_prompts", error=health.prompts_refused)
+    for text in health.notes:
+        yield diagnose("backend_note", text=text)
     dropped = _dropped_fraction(health, now_s)
     if dropped is not None and dropped > config.max_drop_fraction:
         yield diagnose("dropping", fraction=dropped, maximum=config.max_drop_fraction)
@@ -222,7 +224,8 @@ def _processing_values(health: StreamHealth, now_s: float) -> Values:
     values["dropped (%)"] = "none" if dropped is None else f"{100 * dropped:.0f}"
     values["dropped"] = str(health.drops.value)
     values["last error"] = health.last_error
-    for key, text in (("switching to", health.switching), ("change refused", health.switch_refused), ("prompts", health.prompts)):
+    told = (("switching to", health.switching), ("change refused", health.switch_refused), ("prompts", health.prompts))
+    for key, text in (*told, ("notes", "; ".join(health.notes))):
         if text:
             values[key] = text
     return values

@@ -120,6 +120,9 @@ FINDINGS: dict[str, Entry] = {
         "mend what the sentence names and set the parameter again",
         quotes=True,
     ),
+    "backend_note": Entry(
+        WARN, "{text}", "the backend works otherwise than asked: free memory, or lower what the sentence names", quotes=True
+    ),
     "dropping": Entry(
         WARN,
         "{fraction:.0%} of the pairs are dropped unprocessed, more than diagnostics.max_drop_fraction = {maximum:.0%}",

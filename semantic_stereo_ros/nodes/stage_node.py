@@ -310,6 +310,7 @@ class StageNode(LifecycleNodeMixin, Node):
         health.halted = self._halted()
         health.backends = {stage: getattr(config, stage).backend for stage in ("stereo", "segmentation") if stage in self._stages}
         health.switching, health.switch_refused = self._switching, self._refused
+        health.notes = self.stage.notes() if self.stage is not None else ()
         health.unserved = {topic: who for publishers in self.publishers() for topic, who in publishers.unserved().items()}
 
     def _halted(self) -> Diagnosis | None:

@@ -84,7 +84,7 @@ class StreamHealth:
 
     camera: the frame_id of the images. halted: set while the node is not active or is switched off. wanted: somebody listens.
     last_error: of the newest refused frame, '' after a good one. switching: what is being loaded beside the old backend;
-    switch_refused, prompts_refused: why the newest change or prompts were not taken.
+    switch_refused, prompts_refused: why the newest change or prompts were not taken. notes: what backends do otherwise than asked.
     """
 
     inputs: Mapping[str, InputHealth] = field(default_factory=dict)
@@ -97,6 +97,7 @@ class StreamHealth:
     backends: Mapping[str, str] = field(default_factory=dict)
     switching: str = ""
     switch_refused: str = ""
+    notes: tuple[str, ...] = ()
     prompts: str = ""
     prompts_refused: str = ""
     stages_s: dict[str, Window] = field(default_factory=dict)

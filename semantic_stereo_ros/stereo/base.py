@@ -23,7 +23,10 @@ class Config:
 
 
 class StereoBackend(Protocol):
-    """One instance serves one stream. `Backend(config)` is cheap; `load()` allocates; frames follow; `close()` frees."""
+    """One instance serves one stream. `Backend(config)` is cheap; `load()` allocates; frames follow; `close()` frees.
+
+    A backend may have `notes() -> tuple[str, ...]`: what it does otherwise than asked, one sentence each, callable beside a frame.
+    """
 
     stateful: bool
     max_batch: int

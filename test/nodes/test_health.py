@@ -100,6 +100,7 @@ FAULTS = [
     (put("output", Window()), WARN, "unfinished", "none has been finished for 5 s"),
     (put("switching", "stereo bm"), OK, "switching", "stereo bm is being loaded while the old one goes on"),
     (put("switch_refused", "no such file"), WARN, "switch_refused", "the old setting goes on: no such file"),
+    (put("notes", ("out of memory: works on the CPU; free memory",)), WARN, "backend_note", "works on the CPU"),
     (put("prompts_refused", "no such id"), WARN, "no_prompts", "prompts were not taken: no such id"),
     (put("drops", grown(99)), WARN, "dropping", "99% of the pairs are dropped"),
     (put("age_s", filled(2.5)), WARN, "old_output", "2.50 s old when they are published"),
