@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from contract import check_disparity
 
+from semantic_stereo_ros import config
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, MissingDependencyError
 from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
 from semantic_stereo_ros.models.foundation_stereo import inference
@@ -19,6 +20,7 @@ from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.options import build
+from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.stereo.backends import foundation_stereo
 from semantic_stereo_ros.stereo.effort import Effort
 from semantic_stereo_ros.synthetic import plane
@@ -188,6 +190,20 @@ def test_out_of_memory_takes_smaller_slabs_then_scale_then_iterations(make, capl
     assert len(network.asked) == 6 and network.asked[-1] == (4, 160, 4)
     backend(scene().frame)  # another size begins anew
     assert network.asked[-1] == (16, 96, 8) and backend.notes() == ()
+
+
+def test_the_pipeline_runs_it_and_passes_its_notes_on(checkpoint):
+    options = {"checkpoint": str(checkpoint), "iterations": 1, "device": "cpu", "left_right_check": False}
+    flat = {"stereo.backend": "foundation_stereo", **{f"stereo.foundation_stereo.{key}": value for key, value in options.items()}}
+    pipeline = Pipeline(config.from_flat(flat))
+    assert pipeline.notes() == ()
+    pipeline.load()
+    backend = pipeline.stereo._backend
+    backend._run = Fails(backend._model, 1)
+    frame = scene().frame
+    assert pipeline(frame).disparity.rig == frame.rig
+    assert "in slabs of 8 rows" in pipeline.notes()[0]
+    pipeline.close()
 
 
 def test_no_memory_at_all_is_an_error_of_one_sentence(make):
