@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor, TimeoutException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.nodes import dds
@@ -52,17 +53,16 @@ def run_node(make_node, args: list[str] | None = None) -> int:
     Where a thread is still inside a long computation after the node is gone, the process ends here with that code.
     """
     profile = dds.use_large_segment()
-    _leave_interrupts_to_rclpy()
+    leave_interrupts_to_rclpy()
     rclpy.init(args=args)
     node, executor, code = None, None, 0
     try:
-        node = make_node()
-        node.get_logger().info(profile)
-        executor = SideThreadExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with until_shutdown():
+            node = make_node()
+            node.get_logger().info(profile)
+            executor = SideThreadExecutor()
+            executor.add_node(node)
+            executor.spin()
     except SemanticStereoError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
@@ -79,7 +79,22 @@ def run_node(make_node, args: list[str] | None = None) -> int:
     return code
 
 
-def _leave_interrupts_to_rclpy() -> None:
+@contextmanager
+def until_shutdown() -> Iterator[None]:
+    """The shutdown of the default context ends what is done in here, and is no error, whichever call of rclpy it meets.
+
+    Once the context is gone, an executor that was about to wait and a publisher that was about to publish raise an RCLError.
+    """
+    try:
+        yield
+    except ExternalShutdownException:
+        pass
+    except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle):
+        if rclpy.ok():
+            raise
+
+
+def leave_interrupts_to_rclpy() -> None:
     """On Ctrl-C rclpy's own handler shuts the context down and `spin` ends.
 
     Python's would raise KeyboardInterrupt wherever the thread is; within rclpy's conversion of a message a RuntimeError comes of that.

@@ -7,20 +7,19 @@ knows the truth which frame a stamp is. Stamps are the time of sending.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import rclpy
 from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -31,7 +30,7 @@ from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes import dds
 from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
-from semantic_stereo_ros.nodes.executor import uninterrupted
+from semantic_stereo_ros.nodes.executor import leave_interrupts_to_rclpy, uninterrupted, until_shutdown
 from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
 from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
 from semantic_stereo_ros.nodes.ros_logging import bridge_logging, unbridge_logging
@@ -76,7 +75,7 @@ class PlayerNode(Node):
     def play(self) -> int:
         """Send all frames; returns how many. Raises SemanticStereoError for a source that cannot be read."""
         config, sent, unanswered = self.config, 0, 0
-        frames = prefetched(config)
+        frames = prefetched(config, lambda: rclpy.ok(context=self.context))
         self._wait_for_subscribers()
         period_s = 1.0 / config.rate_hz if config.rate_hz > 0 else 0.0
         due_s = time.monotonic()
@@ -171,10 +170,13 @@ def _recorded_pass(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
         yield item
 
 
-def prefetched(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
-    """The frames of the source, read ahead in a thread; with preload, the first pass is read to its end before anything is given out."""
+def prefetched(config: PlayerConfig, goes_on: Callable[[], bool]) -> Iterator[tuple[StereoFrame, str]]:
+    """The frames of the source, read ahead in a thread; with preload, the first pass is read to its end before anything is given out.
+
+    They end early when `goes_on` is false, however long the next one takes.
+    """
     if config.preload:
-        one_pass = list(source_frames(dataclasses.replace(config, loop=False)))
+        one_pass = list(itertools.takewhile(lambda _: goes_on(), source_frames(dataclasses.replace(config, loop=False))))
         yield from itertools.cycle(one_pass) if config.loop else one_pass
         return
     ahead: queue.Queue[tuple[StereoFrame, str] | Exception | None] = queue.Queue(maxsize=4)
@@ -188,7 +190,13 @@ def prefetched(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
             ahead.put(error)
 
     threading.Thread(target=read, name="reader", daemon=True).start()
-    while (item := ahead.get()) is not None:
+    while goes_on():
+        try:
+            item = ahead.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if item is None:
+            return
         if isinstance(item, Exception):
             raise item
         yield item
@@ -197,17 +205,17 @@ def prefetched(config: PlayerConfig) -> Iterator[tuple[StereoFrame, str]]:
 def main(args: list[str] | None = None) -> int:
     """Entry point of `ros2 run semantic_stereo_ros player_node`. 0 at the end and after Ctrl-C, 1 for a source that cannot be."""
     profile = dds.use_large_segment()
+    leave_interrupts_to_rclpy()
     rclpy.init(args=args)
     node, executor, spinner = None, SingleThreadedExecutor(), None
     try:
-        node = PlayerNode()
-        node.get_logger().info(profile)
-        executor.add_node(node)
-        spinner = threading.Thread(target=_spin, args=(executor,), name="executor", daemon=True)
-        spinner.start()
-        node.play()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with until_shutdown():
+            node = PlayerNode()
+            node.get_logger().info(profile)
+            executor.add_node(node)
+            spinner = threading.Thread(target=_spin, args=(executor,), name="executor", daemon=True)
+            spinner.start()
+            node.play()
     except SemanticStereoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -222,7 +230,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    with contextlib.suppress(ExternalShutdownException):
+    with until_shutdown():
         executor.spin()
 
 

@@ -20,14 +20,19 @@ class Window:
 
     def add(self, now_s: float, value: float = 0.0) -> None:
         with self._lock:
+            self._forget(now_s)
             self._values.append((now_s, value))
 
     def values(self, now_s: float) -> np.ndarray:
         """(N,) float64, oldest first."""
         with self._lock:
-            while self._values and self._values[0][0] < now_s - self._span_s:
-                self._values.popleft()
+            self._forget(now_s)
             return np.array([value for _, value in self._values], np.float64)
+
+    def _forget(self, now_s: float) -> None:
+        """Whether or not anybody asks for the values: what nobody reads must not grow for minutes."""
+        while self._values and self._values[0][0] < now_s - self._span_s:
+            self._values.popleft()
 
     def count(self, now_s: float) -> int:
         return len(self.values(now_s))
