@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from semantic_stereo_ros.weights import cache
+from semantic_stereo_ros.weights.catalogue import CATALOGUE
+
 REQUIRED = ("numpy", "scipy", "cv2", "yaml", "typer", "rich", "rosbags")
 OPTIONAL = {
     "torch": ("torch", "neural stereo and segmentation backends"),
@@ -35,7 +38,7 @@ def doctor(
     for column in ("what", "state", "remedy"):
         table.add_column(column, overflow="fold")
     problems = 0
-    for rows in (_required(), _cv2_wheels(), _optional(), _gpus(), _ros(), _shared_memory()):
+    for rows in (_required(), _cv2_wheels(), _optional(), _gpus(), _weights(), _ros(), _shared_memory()):
         for what, good, state, remedy in rows:
             colour = {True: "green", False: "red", None: "yellow"}[good]
             table.add_row(what, f"[{colour}]{escape(state)}[/{colour}]", escape(remedy))
@@ -129,6 +132,21 @@ def _cuda_index_by_pci() -> dict[str, int]:
         properties = torch.cuda.get_device_properties(index)
         result[f"{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}"] = index
     return result
+
+
+def _weights() -> list[Row]:
+    """Which published weights are here; their hashes are `semantic-stereo weights verify`'s business."""
+    folder = cache.cache_folder()
+    files = {weights: cache.path_of(weights) for weights in CATALOGUE.values()}
+    rows: list[Row] = []
+    for weights, path in files.items():
+        if path.is_file() and not cache.is_here(weights):
+            rows.append(
+                (f"weights {weights.name}", False, f"{path} has {path.stat().st_size} bytes, expected {weights.size_bytes}", "remove it")
+            )
+    here = [weights.name for weights in files if cache.is_here(weights)]
+    found = f"{', '.join(here) or 'none (only neural backends need some)'} in {folder}"
+    return [*rows, ("weights", True if here else None, found, "" if here else "semantic-stereo weights list")]
 
 
 def _ros() -> list[Row]:

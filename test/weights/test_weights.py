@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError
+from semantic_stereo_ros.cli import doctor
 from semantic_stereo_ros.cli.weights import app
 from semantic_stereo_ros.weights import cache, catalogue, download
 from semantic_stereo_ros.weights.catalogue import CATALOGUE, find
@@ -249,3 +250,11 @@ def test_the_verbs(weights, server, folder, monkeypatch):
     assert wrong.exit_code == 1 and "is refused" in " ".join(wrong.output.split())
     refused = runner.invoke(app, ["download", "foundation_stereo_23-51-11"])
     assert isinstance(refused.exception, InputFileError) and "research only" in refused.output
+
+
+def test_doctor_lists_what_is_here_and_what_is_damaged(weights, folder):
+    assert doctor._weights()[-1][1:3] == (None, f"none (only neural backends need some) in {folder}")
+    path = download.download(weights)
+    assert doctor._weights() == [("weights", True, f"file in {folder}", "")]
+    path.write_bytes(b"cut")
+    assert doctor._weights()[0] == ("weights file", False, f"{path} has 3 bytes, expected {len(CONTENT)}", "remove it")
