@@ -6,7 +6,7 @@ objects at once: the image is encoded once, objects with memories of one structu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,11 @@ class Predictions:
     presence: Tensor
     quality: Tensor
 
+    def without(self, keys: Collection[str]) -> Predictions:
+        """Of all other objects."""
+        rows = [row for row, key in enumerate(self.keys) if key not in keys]
+        return Predictions(tuple(self.keys[row] for row in rows), self.logits[rows], self.presence[rows], self.quality[rows])
+
     @staticmethod
     def joined(parts: list[Predictions], order: Iterable[str]) -> Predictions:
         """All in one, in this order of keys."""
@@ -102,16 +107,24 @@ class StreamTracker:
     """Tracks objects, each under the caller's key, through one stream. Not safe for threads; the model can be shared.
 
     memory_frames: of the last frames, so many are remembered (1 up to what the model learned, 6). prompt_frames: so many frames with
-    prompts are remembered of each object, the newest. objects_per_pass: larger batches are cut, which bounds the memory at work.
+    prompts are remembered of each object, the newest. objects_per_pass: larger batches are cut, which bounds the memory at work. dtype:
+    of the arithmetic; what is predicted comes in float32.
     Raises ConfigError for numbers that the model cannot use.
     """
 
-    def __init__(self, model: SAM2Base, memory_frames: int = 6, prompt_frames: int = 4, objects_per_pass: int = 16) -> None:
+    def __init__(
+        self,
+        model: SAM2Base,
+        memory_frames: int = 6,
+        prompt_frames: int = 4,
+        objects_per_pass: int = 16,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if not 1 <= memory_frames < model.num_maskmem:
             raise ConfigError(f"this SAM 2 remembers 1..{model.num_maskmem - 1} recent frames, got memory_frames {memory_frames}")
         if prompt_frames < 1 or objects_per_pass < 1:
             raise ConfigError(f"prompt_frames and objects_per_pass must be 1 or more, got {prompt_frames} and {objects_per_pass}")
-        self._model = model
+        self._model, self._dtype = model, dtype
         self._limits = prompt_frames, memory_frames, model.max_obj_ptrs_in_encoder - 1
         self._objects_per_pass = objects_per_pass
         self._banks: dict[str, MemoryBank] = {}
@@ -124,20 +137,27 @@ class StreamTracker:
         """The objects that are tracked, in the order they came."""
         return tuple(self._banks)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the model's square image, px."""
+        return self._model.image_size
+
     @torch.inference_mode()
     def encode(self, rgb8: np.ndarray) -> ImageFeatures:
-        """Features of an (H, W, 3) uint8 RGB image, resized to the model's square as Pillow's bicubic filter does."""
+        """Features of an (H, W, 3) uint8 RGB image, resized to the model's square as the package does for videos."""
         check_array("the image", rgb8, shape=(None, None, 3), dtypes=(np.uint8,))
-        return ImageFeatures.of(self._model, self._model.forward_image(normalised(rgb8, self._model.image_size, self._model.device)))
+        with self._arithmetic():
+            return ImageFeatures.of(self._model, self._model.forward_image(normalised(rgb8, self._model.image_size, self._model.device)))
 
     @torch.inference_mode()
     def step(self, features: ImageFeatures, prompts: Mapping[str, ObjectPrompt] | None = None) -> Predictions:
         """The next frame: every object is followed into it, but the prompted ones are what their prompts say; new keys are new objects."""
         self._frame += 1
         self._features = features
-        told = self._prompt(prompts or {})
         followed = {key: bank for key, bank in self._banks.items() if key not in (prompts or {})}
-        parts = [self._follow(keys) for group in same_structure(followed, self._frame) for keys in self._passes(group)]
+        with self._arithmetic():
+            told = self._prompt(prompts or {})
+            parts = [self._follow(keys) for group in same_structure(followed, self._frame) for keys in self._passes(group)]
         return Predictions.joined(told + parts, self._banks)
 
     @torch.inference_mode()
@@ -145,7 +165,8 @@ class StreamTracker:
         """Prompts that were found in the frame of the last step, after it. What it said of these objects is replaced."""
         if self._features is None and prompts:
             raise ConfigError("prompts belong to a frame: call step with its features first")
-        return Predictions.joined(self._prompt(prompts), prompts)
+        with self._arithmetic():
+            return Predictions.joined(self._prompt(prompts), prompts)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Forget these objects; unknown keys are no error."""
@@ -156,6 +177,9 @@ class StreamTracker:
         """Forget everything."""
         self._banks.clear()
         self._frame, self._features = -1, None
+
+    def _arithmetic(self):
+        return torch.autocast(self._model.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
     def _passes(self, keys: list[str]) -> list[list[str]]:
         size = self._objects_per_pass
@@ -249,12 +273,12 @@ class StreamTracker:
 
 def normalised(rgb8: np.ndarray, image_size: int, device: torch.device) -> Tensor:
     """(1, 3, image_size, image_size) float32 from (H, W, 3) uint8 RGB: Pillow's bicubic filter, ImageNet's mean and deviation."""
-    image = torch.from_numpy(np.ascontiguousarray(rgb8)).to(device).permute(2, 0, 1)[None].float()
-    if image.shape[2:] != (image_size, image_size):
-        size = (image_size, image_size)
-        image = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False).round().clamp(0, 255)
+    from PIL import Image
+
+    resized = np.array(Image.fromarray(rgb8).resize((image_size, image_size)))
+    image = torch.from_numpy(resized).to(device).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
-    return (image / 255 - mean) / std
+    return (image - mean) / std
 
 
 def _resized_mask(mask: Tensor, image_size: int) -> Tensor:
