@@ -50,7 +50,9 @@ class Network:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         asked = choose_providers(providers, onnxruntime.get_available_providers())
-        settings = {"TensorrtExecutionProvider": tensorrt_settings(engine_cache, tensorrt_fp16)}
+        settings = {}
+        if "TensorrtExecutionProvider" in asked:
+            settings["TensorrtExecutionProvider"] = tensorrt_settings(engine_cache, tensorrt_fp16)
         if asked[0] != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries from pip's wheels
         try:
@@ -67,13 +69,13 @@ class Network:
         if onnx_metadata.LICENCE in metadata:
             logger.warning("%s: %s", path.name, metadata[onnx_metadata.LICENCE])
         chosen = family_of(family, metadata, path)
+        logger.info("%s: %s, run by %s", path.name, metadata.get(onnx_metadata.MODEL, chosen.description), ", ".join(running))
         inputs = match_inputs(chosen, session.get_inputs(), path)
+        limit = metadata.get(onnx_metadata.MAX_DISPARITY_PX)
         return cls(
             family=chosen,
             fixed_wh=fixed_size(chosen, inputs, path),
-            max_disparity_px=float(metadata[onnx_metadata.MAX_DISPARITY_PX])
-            if onnx_metadata.MAX_DISPARITY_PX in metadata
-            else chosen.max_disparity_px,
+            max_disparity_px=chosen.max_disparity_px if limit is None else float(limit),
             providers=running,
             _session=session,
             _inputs=inputs,
@@ -161,6 +163,7 @@ def tensorrt_settings(engine_cache: str, fp16: bool) -> dict[str, Any]:
     settings: dict[str, Any] = {"trt_fp16_enable": fp16}
     if engine_cache:
         folder = Path(engine_cache).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
         settings.update(trt_engine_cache_enable=True, trt_engine_cache_path=str(folder))
     return settings
 

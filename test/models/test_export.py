@@ -19,7 +19,7 @@ from semantic_stereo_ros.models.foundation_stereo.volume import VolumeSlabs
 SIZE_HW = (64, 96)
 ITERATIONS = 2
 
-# Operators of opset 17 that TensorRT's parser lists as supported (onnx-tensorrt 10.1, docs/operators.md) and the export uses.
+# Operators of opset 17 that TensorRT's parser lists as supported (onnx-tensorrt 10.1, docs/operators.md) and the export may use.
 TENSORRT = (
     "Add And AveragePool Cast Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Div Equal Erf Exp Expand Flatten Floor Gather "
     "GatherElements GreaterOrEqual Identity InstanceNormalization LayerNormalization LeakyRelu Less MatMul Mod Mul Neg Pad Pow Range "

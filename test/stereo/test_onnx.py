@@ -338,7 +338,7 @@ def test_a_network_that_fails_on_a_size_says_so(tmp_path):
         started(path, family="lite_any_stereo", fit="pad")(plain_frame())
 
 
-def test_providers():
+def test_providers(tmp_path):
     available = ["TensorrtExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers("auto", available) == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers("auto", ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
@@ -348,7 +348,8 @@ def test_providers():
         with pytest.raises(ConfigError, match="must be auto or some of cpu"):
             choose_providers(wrong, ["CPUExecutionProvider"])
     assert tensorrt_settings("", True) == {"trt_fp16_enable": True}
-    assert tensorrt_settings("cache", False)["trt_engine_cache_path"] == "cache"
+    cache = tmp_path / "engines"
+    assert tensorrt_settings(str(cache), False)["trt_engine_cache_path"] == str(cache) and cache.is_dir()
 
 
 def test_the_licence_in_the_file_is_shown(tmp_path, caplog):
