@@ -196,7 +196,8 @@ def _processing(health: StreamHealth, config: DiagnosticsConfig, now_s: float) -
         yield diagnose("idle")
     if health.last_error:
         yield diagnose("frame_refused", error=health.last_error)
-    if not health.output.count(now_s):
+    at_work_s = 0.0 if health.busy_since_s is None else now_s - health.busy_since_s
+    if at_work_s >= SPAN_S and not health.output.count(now_s):
         yield diagnose("unfinished", seconds=SPAN_S)
     if health.switching:
         yield diagnose("switching", what=health.switching)

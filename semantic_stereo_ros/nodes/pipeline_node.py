@@ -13,13 +13,13 @@ from typing import Any
 
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.outputs import OutputPublishers
+from semantic_stereo_ros.nodes.outputs import OPTIONAL_OUTPUTS, OUTPUTS, OutputPublishers
 from semantic_stereo_ros.nodes.pair_watch import PairWatch
 from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
 from semantic_stereo_ros.nodes.prompt_messages import PromptView
 from semantic_stereo_ros.nodes.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs
+from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs, check_not_own
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
 from semantic_stereo_ros.nodes.synchroniser import Pair
@@ -74,6 +74,7 @@ class PipelineNode(StreamNode):
 
     def check(self, settings: Settings) -> None:
         check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
+        check_not_own(self, settings.sections["input"], (*OUTPUTS, *OPTIONAL_OUTPUTS))
 
     def settings_changed(self, before: Settings) -> None:
         if not self.input.listens_as(before.sections["input"]):

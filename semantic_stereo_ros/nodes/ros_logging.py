@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import time
 
 from rclpy.node import Node
 
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
+
 
 class RosHandler(logging.Handler):
-    """Passes records on. Each severity has its own call site: rclpy ties a call site to one severity."""
+    """Passes records on, of one kind no more than `burst` in 10 s. A kind is one template (`"tracker reset: %s"`), whatever is filled in:
+    a stream that breaks at every frame would fill the log. Errors always pass.
 
-    def __init__(self, node: Node) -> None:
+    Each severity has its own call site: rclpy ties a call site to one severity.
+    """
+
+    def __init__(self, node: Node, burst: int = 3) -> None:
         super().__init__()
         self._logger = node.get_logger()
+        self._kinds = KindThrottle(burst)
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        withheld = 0 if record.levelno >= logging.ERROR else self._kinds(f"{record.name}: {record.msg}")
+        if withheld is None:
+            return
+        text = self.format(record) + (f" ({withheld} more of this kind were withheld before)" if withheld else "")
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:
@@ -45,7 +57,7 @@ def unbridge_logging(handler: RosHandler) -> None:
 
 
 class Throttle:
-    """Lets a text through once per `period_s` seconds; another text is let through at once. Bounded."""
+    """Lets a text through once per `period_s` seconds, whatever numbers are in it; another text is let through at once. Bounded."""
 
     def __init__(self, period_s: float = 5.0, capacity: int = 64) -> None:
         self._period_s = period_s
@@ -53,10 +65,35 @@ class Throttle:
         self._last: dict[str, float] = {}
 
     def __call__(self, text: str) -> bool:
-        now = time.monotonic()
-        if now - self._last.get(text, -self._period_s) < self._period_s:
+        now, kind = time.monotonic(), _NUMBERS.sub("#", text)
+        if now - self._last.get(kind, -math.inf) < self._period_s:
             return False
         if len(self._last) >= self._capacity:
             self._last.clear()
-        self._last[text] = now
+        self._last[kind] = now
         return True
+
+
+class KindThrottle:
+    """Lets at most `burst` texts of a kind through in each `period_s` seconds, and counts the others. Bounded."""
+
+    def __init__(self, burst: int, period_s: float = 10.0, capacity: int = 64) -> None:
+        self._burst = burst
+        self._period_s = period_s
+        self._capacity = capacity
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, kind: str) -> int | None:
+        """None: withhold it. Else how many of this kind have been withheld since the last one that was not."""
+        now_s = time.monotonic()
+        start_s, count = self._seen.get(kind, (now_s, 0))
+        withheld = max(0, count - self._burst)
+        if now_s - start_s >= self._period_s:
+            start_s, count = now_s, 0
+        elif count >= self._burst:
+            self._seen[kind] = (start_s, count + 1)
+            return None
+        if kind not in self._seen and len(self._seen) >= self._capacity:
+            self._seen.clear()
+        self._seen[kind] = (start_s, count + 1)
+        return withheld

@@ -301,13 +301,14 @@ class StageNode(LifecycleNodeMixin, Node):
         now_s = time.monotonic()
         self.review(now_s)
         self._review_node()
-        for finding in self._diagnostics.tell(self.health, self.settings.sections["diagnostics"], now_s).findings[:1]:
-            if finding.level:
-                self.warn(finding.text)
+        found = self._diagnostics.tell(self.health, self.settings.sections["diagnostics"], now_s)
+        if found.level and found.findings[0].level:  # what is only missing is no fault in the first seconds
+            self.warn(found.findings[0].text)
 
     def _review_node(self) -> None:
         health, config = self.health, self.stage.config if self.stage is not None else self.settings.pipeline
         health.halted = self._halted()
+        health.busy_since_s = self.worker.busy_since_s if self.worker is not None else None
         health.backends = {stage: getattr(config, stage).backend for stage in ("stereo", "segmentation") if stage in self._stages}
         health.switching, health.switch_refused = self._switching, self._refused
         health.notes = self.stage.notes() if self.stage is not None else ()

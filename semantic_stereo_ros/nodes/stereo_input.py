@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from semantic_stereo_ros.nodes.conversions import image_to_array, stamp_to_ns
 from semantic_stereo_ros.nodes.image_input import ImageInput
 from semantic_stereo_ros.nodes.measured_messages import confidence_to_array, depth_to_array, disparity_to_array
 from semantic_stereo_ros.nodes.node_options import InputConfig
+from semantic_stereo_ros.nodes.outputs import Output
 from semantic_stereo_ros.nodes.poses import PoseBuffer, StampBuffer
 from semantic_stereo_ros.nodes.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.nodes.stream_health import InputHealth, JoinHealth
@@ -44,6 +45,47 @@ def check_inputs(config: InputConfig, stereo_backend: str) -> None:
         raise ConfigError("input.rectify cannot be used with input.external: incoming depth or disparity belongs to rectified images")
     if config.external == "none" and config.confidence != "none":
         raise ConfigError("input.confidence needs input.external depth or disparity: it is the confidence of what comes in there")
+
+
+def check_not_own(node: Node, config: InputConfig, outputs: Iterable[Output]) -> None:
+    """Raise ConfigError when a remapping makes the node hear one of its own outputs."""
+    own = {node.resolve_topic_name(output.topic) for output in outputs}
+    for topic, ending in (*_image_topics(config).values(), *((topic, "") for topic in _info_topics(config).values())):
+        heard = node.resolve_topic_name(topic) + ending
+        if heard in own:
+            raise ConfigError(
+                f"the input {topic}{ending} is {heard}, which this node publishes itself: remap the input to the camera's topic, or the "
+                "node's output to another name"
+            )
+
+
+def _image_topics(config: InputConfig) -> dict[str, tuple[str, str]]:
+    """By input, its relative topic and the ending of its transport; the left image first, then what is paired with it."""
+    image = "image_raw" if config.rectify else "image_rect"
+    ending = "/compressed" if config.transport == "compressed" else ""
+    topics = {"left": (f"left/{image}", ending)}
+    if config.external == "none":
+        topics["right"] = (f"right/{image}", ending)
+    elif config.external == "disparity":
+        topics["disparity"] = ("disparity_in", "")
+    else:
+        topics["depth"] = ("depth_in/image_rect", "/compressedDepth" if config.depth_transport == "compressed" else "")
+    if config.confidence != "none":
+        topics["confidence"] = ("confidence_in", "")
+    return topics
+
+
+def _info_topics(config: InputConfig) -> dict[str, str]:
+    """By input, the relative topic of its camera_info; a disparity brings its own f and T."""
+    topics = {"left": "left/camera_info"}
+    if config.external == "none":
+        topics["right"] = "right/camera_info"
+    elif config.external == "depth":
+        topics["depth"] = "depth_in/camera_info"
+    return topics
+
+
+_KINDS = {"/compressed": CompressedImage, "/compressedDepth": CompressedImage, "": Image}
 
 
 class StereoInput:
@@ -74,27 +116,17 @@ class StereoInput:
     # Subscriptions ----------------------------------------------------------------------------------------------------------
 
     def _subscribe(self) -> None:
-        config = self._config
-        image = "image_raw" if config.rectify else "image_rect"
-        kind, ending = (CompressedImage, "/compressed") if config.transport == "compressed" else (Image, "")
-        self._listen("left", f"left/{image}", kind, partial(self._on_image, "left"), ending)
-        self._listen_info("left", "left/camera_info")
+        callbacks = {"left": partial(self._on_image, "left"), "confidence": self._on_confidence}
         second = partial(self._on_image, "right")
-        if config.external == "none":
-            self._listen("right", f"right/{image}", kind, second, ending)
-            self._listen_info("right", "right/camera_info")
-        elif config.external == "disparity":
-            self._listen("disparity", "disparity_in", DisparityImage, second)
-        else:
-            kind, ending = (CompressedImage, "/compressedDepth") if config.depth_transport == "compressed" else (Image, "")
-            self._listen("depth", "depth_in/image_rect", kind, second, ending)
-            self._listen_info("depth", "depth_in/camera_info")
-        if config.confidence != "none":
-            self._listen("confidence", "confidence_in", Image, self._on_confidence)
-        if config.use_pose:
+        for name, (topic, ending) in _image_topics(self._config).items():
+            kind = DisparityImage if name == "disparity" else _KINDS[ending]
+            self._listen(name, topic, kind, callbacks.get(name, second), ending)
+        for name, topic in _info_topics(self._config).items():
+            self._listen_info(name, topic)
+        if self._config.use_pose:
             self._subscribe_to(Odometry, "pose", self._on_pose)
 
-    def _listen(self, name: str, topic: str, kind: type, callback: Callable[[Any], None], ending: str = "") -> None:
+    def _listen(self, name: str, topic: str, kind: type, callback: Callable[[Any], None], ending: str) -> None:
         """ending: of the transport; as with image_transport, a remapped `topic` takes its transports along."""
         topic = self._node.resolve_topic_name(topic) + ending if ending else topic
         self._images[name] = ImageInput(self._node, topic, callback, self._config.reliability, kind=kind)

@@ -17,7 +17,7 @@ from semantic_stereo_ros.nodes.executor import run_node
 from semantic_stereo_ros.nodes.outputs import OutputPublishers, PartialScene, outputs_of
 from semantic_stereo_ros.nodes.pair_watch import PairWatch
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs
+from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs, check_not_own
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
 from semantic_stereo_ros.nodes.synchroniser import Pair
@@ -61,6 +61,7 @@ class StereoNode(StreamNode):
 
     def check(self, settings: Settings) -> None:
         check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
+        check_not_own(self, settings.sections["input"], (*outputs_of("announcement"), *outputs_of("stereo")))
 
     def settings_changed(self, before: Settings) -> None:
         if not self.input.listens_as(before.sections["input"]):

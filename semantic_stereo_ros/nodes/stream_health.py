@@ -83,6 +83,7 @@ class StreamHealth:
     """Everything that /diagnostics tells of one node.
 
     camera: the frame_id of the images. halted: set while the node is not active or is switched off. wanted: somebody listens.
+    busy_since_s: since when one frame is in work, None between two.
     last_error: of the newest refused frame, '' after a good one. switching: what is being loaded beside the old backend;
     switch_refused, prompts_refused: why the newest change or prompts were not taken. notes: what backends do otherwise than asked.
     """
@@ -93,6 +94,7 @@ class StreamHealth:
     started_s: float = float("-inf")
     halted: Diagnosis | None = None
     wanted: bool = True
+    busy_since_s: float | None = None
     last_error: str = ""
     backends: Mapping[str, str] = field(default_factory=dict)
     switching: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -17,7 +18,7 @@ class LatestOnlyWorker(Generic[Item]):
         self._on_error = on_error
         self._condition = threading.Condition()
         self._waiting: list[Item] = []
-        self._busy = False
+        self._busy_since_s: float | None = None
         self._stopping = False
         self.submitted = 0
         self.dropped = 0
@@ -38,10 +39,15 @@ class LatestOnlyWorker(Generic[Item]):
             self.dropped += len(self._waiting)
             self._waiting = []
 
+    @property
+    def busy_since_s(self) -> float | None:
+        """Since when (time.monotonic) it is at work on one item; None between two."""
+        return self._busy_since_s
+
     def wait_idle(self, timeout_s: float) -> bool:
         """True when the slot is empty and nothing runs, within `timeout_s` seconds."""
         with self._condition:
-            return self._condition.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
+            return self._condition.wait_for(lambda: not self._waiting and self._busy_since_s is None, timeout_s)
 
     def stop(self, timeout_s: float = 10.0) -> bool:
         """Finish the running item, discard the waiting one, end the thread. False if it did not end in time."""
@@ -58,7 +64,7 @@ class LatestOnlyWorker(Generic[Item]):
                 if self._stopping:
                     return
                 item = self._waiting.pop()
-                self._busy = True
+                self._busy_since_s = time.monotonic()
             try:
                 self._handle(item)
             except Exception as error:  # the thread serves the next frame whatever this one was
@@ -66,5 +72,5 @@ class LatestOnlyWorker(Generic[Item]):
             finally:
                 del item
                 with self._condition:
-                    self._busy = False
+                    self._busy_since_s = None
                     self._condition.notify_all()

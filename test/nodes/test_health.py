@@ -97,7 +97,7 @@ FAULTS = [
     (put("join.skew_s", filled(0.008)), WARN, "skew", "8.0 ms apart (95 %), more than diagnostics.max_skew_ms = 5"),
     (put("last_error", "the baseline is zero"), ERROR, "frame_refused", "the baseline is zero"),
     (put("wanted", False), OK, "idle", "idle: nobody subscribes to any output"),
-    (put("output", Window()), WARN, "unfinished", "none has been finished for 5 s"),
+    (both(put("output", Window()), put("busy_since_s", NOW - 5.0)), WARN, "unfinished", "none has been finished for 5 s"),
     (put("switching", "stereo bm"), OK, "switching", "stereo bm is being loaded while the old one goes on"),
     (put("switch_refused", "no such file"), WARN, "switch_refused", "the old setting goes on: no such file"),
     (put("notes", ("out of memory: works on the CPU; free memory",)), WARN, "backend_note", "works on the CPU"),
@@ -211,6 +211,15 @@ def test_what_is_only_missing_is_no_fault_in_the_first_seconds():
     lose("left", "right")(health)
     assert assess(health, CONFIG, NOW).level == OK and assess(health, CONFIG, NOW).message.startswith("starting: no image")
     assert assess(health, CONFIG, NOW + 5.0).level == WARN
+
+
+def test_a_frame_in_work_is_unfinished_only_when_it_takes_long():
+    health = healthy()
+    health.output, health.busy_since_s = Window(), NOW - 1.0
+    assert assess(health, CONFIG, NOW).findings == ()
+    assert assess(health, CONFIG, NOW + 3.9).findings == ()
+    health.busy_since_s = NOW - 1.1
+    assert [d.key for d in assess(health, CONFIG, NOW + 3.9).findings] == ["unfinished"]
 
 
 def test_stamps_of_another_clock_have_no_age():

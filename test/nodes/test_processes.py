@@ -1,6 +1,9 @@
 """Whole graphs of processes: player -> pipeline -> listener with a recording, best-effort images, wrong starts, clean ends."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -141,6 +144,77 @@ def test_wrong_start_says_why_and_fails(new_graph, name, parameters, words):
     process = graph.start(name, **parameters, **({"player.subscribers": 0} if name == "player_node" else {}))
     assert process.wait(30) == 1
     assert words in graph.log(name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["pipeline_node", "stereo_node"])
+def test_a_node_that_would_hear_itself_does_not_start(new_graph, name):
+    graph = new_graph()
+    values = ["-p", "stereo.backend:=external", "-p", "input.external:=disparity", "-r", "disparity_in:=disparity"]
+    process = subprocess.run(
+        [sys.executable, "-m", f"semantic_stereo_ros.nodes.{name}", "--ros-args", *values],
+        env={**os.environ, "ROS_DOMAIN_ID": str(graph.domain_id)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == 1
+    assert "the input disparity_in is /disparity, which this node publishes itself" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+SHUTDOWN_WITHIN = """
+import os, signal, sys, time
+import rclpy
+from rclpy.node import Node
+from std_msgs.msg import Empty
+from semantic_stereo_ros.nodes.executor import run_node
+
+class Late(Node):
+    def __init__(self):
+        super().__init__("late")
+        self.publisher = self.create_publisher(Empty, "late", 1)
+        self.create_timer(0.01, self.on_timer)
+
+    def on_timer(self):
+        {before}
+        self.publisher.publish(Empty())
+
+sys.exit(run_node(Late))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)\n        while rclpy.ok(): time.sleep(0.001)", 0),  # the publisher has no context any more
+        ("self.destroy_publisher(self.publisher)", 1),  # an error of rclpy's that no shutdown explains
+    ],
+)
+def test_a_shutdown_in_the_midst_of_a_callback_is_no_error(new_graph, before, code):
+    graph = new_graph()
+    process = subprocess.run(
+        [sys.executable, "-c", SHUTDOWN_WITHIN.format(before=before)],
+        env={**os.environ, "ROS_DOMAIN_ID": str(graph.domain_id)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == code, process.stderr
+    assert ("Traceback" in process.stderr) == bool(code)
+
+
+def test_player_is_interrupted_while_it_publishes_and_while_it_renders(new_graph):
+    graph = new_graph()
+    fast = graph.start("player_node", **{"player.subscribers": 0, "player.frames": 2, "player.loop": True, "player.rate_hz": 0.0})
+    frames = graph.subscribe(Header, "frame", FRAME_QOS)
+    graph.until(lambda: len(frames) > 3, "frames")
+    fast.send_signal(signal.SIGINT)
+    assert fast.wait(20) == 0
+    rendering = graph.start("player_node", **{"player.preload": True, "player.frames": 100_000})
+    graph.until(lambda: graph.log("player_node").read_text(encoding="utf-8").count("Fast DDS profile") == 2, "the second player")
+    rendering.send_signal(signal.SIGINT)
+    assert rendering.wait(20) == 0
+    assert "Traceback" not in graph.log("player_node").read_text(encoding="utf-8")
 
 
 def test_player_ends_by_itself_and_by_interrupt(new_graph):

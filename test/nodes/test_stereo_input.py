@@ -16,7 +16,8 @@ from semantic_stereo_ros.checks import CalibrationError, ConfigError, ImageError
 from semantic_stereo_ros.io.images import decode_image
 from semantic_stereo_ros.nodes.conversions import array_to_image, depth_to_image, make_header, rig_to_infos
 from semantic_stereo_ros.nodes.node_options import InputConfig
-from semantic_stereo_ros.nodes.stereo_input import JUMPED, StereoInput, check_inputs
+from semantic_stereo_ros.nodes.outputs import OUTPUTS
+from semantic_stereo_ros.nodes.stereo_input import JUMPED, StereoInput, check_inputs, check_not_own
 from semantic_stereo_ros.types import StereoRig
 
 pytestmark = pytest.mark.xdist_group("dds")
@@ -356,3 +357,28 @@ def test_inputs_and_backend_must_go_together():
         check_inputs(InputConfig(external="depth", rectify=True), "external")
     with pytest.raises(ConfigError, match=r"input\.confidence needs"):
         check_inputs(InputConfig(confidence="byte"), "sgbm")
+
+
+@pytest.mark.parametrize(
+    ("remapping", "config"),
+    [
+        ("disparity_in:=disparity", {"external": "disparity"}),
+        ("disparity:=disparity_in", {"external": "disparity"}),
+        ("depth_in/image_rect:=depth/image_rect", {"external": "depth"}),
+        ("depth_in/camera_info:=depth/camera_info", {"external": "depth"}),
+        ("confidence_in:=/robot/confidence", {"external": "depth", "confidence": "fraction"}),
+        ("right/image_rect:=overlay", {}),
+        ("overlay:=left/image_raw", {"rectify": True}),
+        ("overlay:=left/image_rect/compressed", {"transport": "compressed"}),
+    ],
+)
+def test_no_node_may_hear_itself(new_graph, remapping, config):
+    import rclpy
+
+    node = rclpy.create_node("deaf", context=new_graph().context, namespace="robot", cli_args=["--ros-args", "-r", remapping])
+    try:
+        with pytest.raises(ConfigError, match="which this node publishes itself: remap the input"):
+            check_not_own(node, InputConfig(**config), OUTPUTS)
+        check_not_own(node, InputConfig(**({} if config.get("external") else {"external": "depth"})), OUTPUTS[:3])
+    finally:
+        node.destroy_node()
