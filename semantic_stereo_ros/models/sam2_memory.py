@@ -51,6 +51,11 @@ class MemoryBank:
         for past in [t for t in self.recent if t <= frame - self.memory_frames]:
             self.recent[past] = Memory(None, self.recent[past].pointer)
 
+    @property
+    def size_bytes(self) -> int:
+        tensors = [t for m in (*self.prompted.values(), *self.recent.values()) for t in (m.features, m.pointer) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
     def spatial(self, frame: int) -> list[tuple[Tensor, int]]:
         """(features, place in maskmem_tpos_enc) of what is read for this frame: -1 for prompted frames, age - 1 for recent ones."""
         found = [(memory.features, -1) for memory in self.prompted.values()]

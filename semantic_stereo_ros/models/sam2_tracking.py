@@ -41,6 +41,11 @@ class ImageFeatures:
         _, levels, positions, sizes = model._prepare_backbone_features(backbone_out)
         return ImageFeatures(levels, positions[-1], sizes)
 
+    @property
+    def maps(self) -> list[Tensor]:
+        """The levels as (1, C, h, w)."""
+        return [_as_map(level, size) for level, size in zip(self.levels, self.sizes)]
+
     def repeated(self, count: int) -> list[Tensor]:
         """The levels for so many objects, without a copy."""
         return [level.expand(-1, count, -1) for level in self.levels]
@@ -141,6 +146,11 @@ class StreamTracker:
     def image_size(self) -> int:
         """Side of the model's square image, px."""
         return self._model.image_size
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is remembered of all objects, on the model's device."""
+        return sum(bank.size_bytes for bank in self._banks.values())
 
     @torch.inference_mode()
     def encode(self, rgb8: np.ndarray) -> ImageFeatures:
