@@ -13,7 +13,7 @@ from torch import Tensor
 
 TILE = 4
 POINTS = 36
-BAND_BYTES = 32 << 20
+BAND_BYTES = 12 << 20
 _INPUT = torch.tensor(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
     dtype=torch.float32,
@@ -38,16 +38,16 @@ def convolve(inputs: list[Tensor], weights: list[Tensor], bias: Tensor) -> Tenso
     """
     batch, height, width, _ = inputs[0].shape
     rows, columns = -(-height // TILE), -(-width // TILE)
-    pad = (0, 0, 1, 1 + TILE * columns - width, 1, 1 + TILE * rows - height)
-    padded = [F.pad(x, pad) for x in inputs]
     widest = max(max(w.shape[1] for w in weights), weights[0].shape[2])
     band = max(1, BAND_BYTES // (POINTS * batch * columns * widest * 4))
     result = inputs[0].new_empty(batch, height, width, weights[0].shape[2])
     for start in range(0, rows, band):
         stop = min(start + band, rows)
         products = None
-        for x, weight in zip(padded, weights):
-            tiles = _transform_input(x[:, TILE * start : TILE * stop + 2])
+        first, last = TILE * start - 1, TILE * stop + 1
+        pad = (0, 0, 1, 1 + TILE * columns - width, max(-first, 0), max(last - height, 0))
+        for x, weight in zip(inputs, weights):
+            tiles = _transform_input(F.pad(x[:, max(first, 0) : last], pad))
             products = torch.bmm(tiles, weight) if products is None else products.baddbmm_(tiles, weight)
         assert products is not None
         y = _transform_output(products, batch, stop - start, columns)

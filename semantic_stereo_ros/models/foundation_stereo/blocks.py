@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +15,14 @@ def relu(x: Tensor) -> Tensor:
 def leaky(x: Tensor) -> Tensor:
     """Slope 0.01, in place where nothing is to be differentiated."""
     return F.leaky_relu(x, inplace=not x.requires_grad)
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """Zero mean and unit variance of each channel of each image (B, C, H, W); in place where nothing is to be differentiated."""
+    if x.requires_grad:
+        return F.instance_norm(x)
+    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+    return x.sub_(mean.to(x.dtype)).mul_((variance + 1e-5).rsqrt_().to(x.dtype))
 
 
 class ConvNorm(nn.Module):
@@ -44,7 +53,7 @@ class ConvInstance(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky(F.instance_norm(self.conv(x)))
+        return leaky(instance_norm(self.conv(x)))
 
 
 class Residual3d(nn.Module):
@@ -70,7 +79,14 @@ class AxialPlanar(nn.Module):
         self.conv2 = nn.Sequential(nn.Conv3d(channels, channels, (17, 1, 1), padding=(8, 0, 0)), nn.BatchNorm3d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return relu(self.conv2(relu(self.conv1(x))))
+        return self.along_disparity(relu(self.conv1(x)))
+
+    def along_disparity(self, x: Tensor) -> Tensor:
+        """The second convolution and its ReLU, as one over (disparity, pixels): libraries have fast kernels for two dimensions only."""
+        conv, norm = self.conv2
+        assert isinstance(conv, nn.Conv3d)
+        y = F.conv2d(x.flatten(3), conv.weight.squeeze(4), conv.bias, padding=(8, 0)).unflatten(3, x.shape[3:])
+        return relu(norm(y))
 
 
 class Gate(nn.Module):

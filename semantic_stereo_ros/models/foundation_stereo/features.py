@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo import edgenext
-from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, relu
+from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, instance_norm, relu
 from semantic_stereo_ros.models.foundation_stereo.prior import MonocularPrior
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
@@ -23,7 +22,7 @@ class InstanceResidual(nn.Module):
         self.outer = outer
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.instance_norm(self.conv2(relu(F.instance_norm(self.conv1(x)))))
+        y = instance_norm(self.conv2(relu(instance_norm(self.conv1(x)))))
         return relu((relu(y) if self.outer else y) + x)
 
 

@@ -26,37 +26,37 @@ def neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class GeometryTable:
-    """The filtered volume (B, 28, D, h, w), written in slabs; level 1 averages neighbouring disparities."""
+    """The filtered volume (B, 28, D, h, w), written in slabs. Level 1 of a look-up averages neighbouring disparities."""
 
     def __init__(self, batch: int, channels: int, levels: int, height: int, width: int, like: Tensor) -> None:
         self.shape = (batch, channels, levels, height, width)
-        self._tables = [like.new_empty(batch, levels >> i, height, width, channels) for i in range(LEVELS)]
+        self._table = like.new_empty(batch, levels, height, width, channels)
         self._row = 0
 
     def add(self, slab: Tensor) -> None:
         """(B, 28, D, n, w), the next rows."""
         rows = slice(self._row, self._row + slab.shape[3])
-        x = slab.permute(0, 2, 3, 4, 1)
-        self._tables[0][:, :, rows] = x
-        even = x.shape[1] // 2 * 2
-        self._tables[1][:, :, rows] = torch.lerp(x[:, 0:even:2], x[:, 1:even:2], 0.5)
+        self._table[:, :, rows] = slab.permute(0, 2, 3, 4, 1)
         self._row = rows.stop
 
     def volume(self) -> Tensor:
         """(B, 28, D, h, w) view."""
-        return self._tables[0].permute(0, 4, 1, 2, 3)
+        return self._table.permute(0, 4, 1, 2, 3)
 
     def sample(self, disparity: Tensor, level: int) -> Tensor:
         """disparity (B, 1, h, w), quarter-scale px -> (B, h, w, 9, 28) around disparity / 2**level."""
         batch, channels, _, height, width = self.shape
-        table = self._tables[level]
-        length = table.shape[1]
+        length = self._table.shape[1] >> level
         index, inside, part = neighbours(disparity.float().reshape(-1) / 2**level, length)
         sites = torch.arange(height * width, device=disparity.device).repeat(batch)
         if batch > 1:
-            sites += torch.arange(batch, device=disparity.device).repeat_interleave(height * width) * (length * height * width)
-        flat = (index * (height * width) + sites[:, None]).flatten()
-        taps = table.view(-1, channels).index_select(0, flat).view(-1, TAPS + 1, channels)
+            sites += torch.arange(batch, device=disparity.device).repeat_interleave(height * width) * (self._table[0].numel() // channels)
+        flat = ((index << level) * (height * width) + sites[:, None]).flatten()
+        entries = self._table.view(-1, channels)
+        taps = entries.index_select(0, flat)
+        if level:  # the mean of two neighbours, taken here: a table of means would be half as large again
+            taps = torch.lerp(taps, entries.index_select(0, flat + height * width), 0.5)
+        taps = taps.view(-1, TAPS + 1, channels)
         taps *= inside.unsqueeze(2)
         low, high = taps[:, :-1], taps[:, 1:]
         return torch.lerp(low, high, part.unsqueeze(2).to(taps.dtype)).view(batch, height, width, TAPS, channels)

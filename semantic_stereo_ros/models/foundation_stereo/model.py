@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation, gated
-from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, relu
+from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, instance_norm, relu
 from semantic_stereo_ros.models.foundation_stereo.context import ChannelAttention, ContextNetwork, SpatialAttention, make_context
 from semantic_stereo_ros.models.foundation_stereo.features import FeatureExtractor
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
@@ -90,7 +89,7 @@ class FoundationStereo(nn.Module):
         lefts, right_feature = [f[:batch] for f in features], features[0][batch:]
         image, prior = images[:batch], prior[:batch]
         stem = self.stem_2[0](image)
-        stem = relu(F.instance_norm(self.stem_2[1](stem)))
+        stem = relu(instance_norm(self.stem_2[1](stem)))
         trace.add("stem_2x", stem)
         context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
         del images, image, prior, features

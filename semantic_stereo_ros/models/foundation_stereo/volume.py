@@ -62,7 +62,7 @@ class VolumeSlabs:
         x += self._left[:, :, None, start:stop]
         for d in range(min(self._levels, x.shape[-1])):
             x[:, :, d, :, d:] += self._right[:, :, start:stop, : x.shape[-1] - d]
-        return x
+        return x.contiguous(memory_format=torch.channels_last_3d)
 
     def _correlation(self, start: int, stop: int) -> Tensor:
         """(B, 8, D, rows, w): <left(x), right(x - d)> per group, 0 left of the image: a band of the matrix of all pairs in a row."""
