@@ -92,17 +92,23 @@ class ObjectStream:
         detect: Detector | None = None,
         disparity_px: np.ndarray | None = None,
     ) -> FollowedFrame:
-        """The next frame. rgb8: (H, W, 3) uint8. prompts: of this frame, under the objects' keys. detect: called on key frames, gives
-        (N, H, W) bool masks, the best first. disparity_px: (H, W) float32, larger is nearer, NaN unknown; helps to tell objects apart."""
+        """The next frame. rgb8: (H, W, 3) uint8. prompts: of this frame, under the objects' keys.
+
+        detect: called on key frames, gives (N, H, W) bool masks or (N, h, w) logits of the whole image, the best first. disparity_px:
+        (H, W) float32, larger is nearer, NaN unknown; helps to tell objects apart.
+        """
         shape = (rgb8.shape[0], rgb8.shape[1])
-        features = self._tracker.encode(rgb8)
+        number, self._frames = self._frames, self._frames + 1
+        is_key = detect is not None and number % self._rules.key_frame_interval == 0
         for key in prompts or {}:
             self._known[key] = _Known(prompted=True)
+        if not self._known and not is_key:
+            return FollowedFrame(np.zeros(shape, np.uint16), ())
+        features = self._tracker.encode(rgb8)
         found = self._tracker.step(features, prompts)
         self._look(found, shape)
-        if detect is not None and self._frames % self._rules.key_frame_interval == 0:
+        if detect is not None and is_key:
             found = self._redetect(found, detect(features), shape, disparity_px)
-        self._frames += 1
         labels, pixels = paint(found, shape)
         frame = FollowedFrame(labels, tuple(self._report(found, pixels)))
         gone = [k for k, known in self._known.items() if known.unseen_frames > self._rules.drop_frames and not known.prompted]

@@ -72,7 +72,7 @@ class ObjectPrompt:
         box_xyxy: tuple[float, float, float, float] | None = None,
         mask: Tensor | np.ndarray | None = None,
     ) -> ObjectPrompt:
-        """From pixels of an image of `shape` (height, width): points with their signs, a box, a (H, W) bool mask."""
+        """From pixels of an image of `shape` (height, width): points with their signs, a box, a (H, W) bool mask or (h, w) logits."""
         corners = [] if box_xyxy is None else [box_xyxy[:2], box_xyxy[2:]]
         xy = np.array([*corners, *points_xy], np.float32).reshape(-1, 2)
         labels = np.array([*((2, 3) if corners else ()), *map(int, positive)], np.int32)
@@ -292,10 +292,12 @@ def normalised(rgb8: np.ndarray, image_size: int, device: torch.device) -> Tenso
 
 
 def _resized_mask(mask: Tensor, image_size: int) -> Tensor:
-    """(image_size, image_size) bool, of a (H, W) bool mask."""
-    if mask.shape == (image_size, image_size):
-        return mask.bool()
+    """(image_size, image_size) bool, of a (H, W) bool mask or (h, w) logits."""
     size = (image_size, image_size)
+    if mask.dtype != torch.bool:
+        return F.interpolate(mask[None, None], size, mode="bilinear", align_corners=False)[0, 0] > 0
+    if mask.shape == size:
+        return mask
     return F.interpolate(mask[None, None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0, 0] >= 0.5
 
 
