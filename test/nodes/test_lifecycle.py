@@ -195,6 +195,24 @@ def test_parameters_and_diagnostics_answer_while_a_backend_loads(manage, record_
     assert node.answer(loading).success and node.state() == "inactive"
 
 
+def test_parameters_answer_while_a_frame_takes_seconds_and_frames_that_wait_are_dropped(manage, record_property):
+    node = manage(stereo__backend="staged", stereo__staged__frame_s=4.0)
+    node.camera.wait_for_subscribers()
+    node.get("stereo.backend")  # the client is connected
+    log = node.graph.log("pipeline_node")
+    node.graph.until(lambda: node.send() and "a frame begins" in log.read_text(encoding="utf-8"), "a frame")
+    times_ms = []
+    for _ in range(20):
+        last = node.send()
+        start_s = time.monotonic()
+        assert node.get("stereo.staged.frame_s") == 4.0
+        times_ms.append((time.monotonic() - start_s) * 1e3)
+    assert not node.objects, "the first frame was to take longer than the questions"
+    node.graph.until(lambda: last in [stamp_to_ns(m.header.stamp) for m in node.objects], "an answer to the newest frame")
+    assert len(node.objects) <= 3, "the frames in between were to be dropped"
+    record_property("measured", f"an answer beside a frame: median {sorted(times_ms)[10]:.1f} ms, largest {max(times_ms):.1f} ms")
+
+
 def test_a_backend_that_cannot_be_loaded_leaves_the_node_unconfigured_and_said(manage):
     node = manage(stereo__backend="staged", stereo__staged__fails=True)
     node.says("the weights of a are broken")
