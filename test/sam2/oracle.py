@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import types
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -244,7 +245,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return torch.tensor(kept, dtype=torch.long)
 
 
-def reference_generator(model, **options):
+def reference_generator(model, **options) -> Any:
     """The package's own generator; its feature sizes, written for 1024 px, are set for the model's image size."""
     from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
@@ -253,7 +254,7 @@ def reference_generator(model, **options):
     return generator
 
 
-def reference_video_predictor(state: dict[str, Tensor], **overrides):
+def reference_video_predictor(state: dict[str, Tensor], **overrides) -> Any:
     """The package's own video predictor with these weights, as its build_sam2_video_predictor configures it."""
     from semantic_stereo_ros.models import sam2_loading
 
