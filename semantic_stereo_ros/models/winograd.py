@@ -13,7 +13,7 @@ from torch import Tensor
 
 TILE = 4
 POINTS = 36
-BAND_BYTES = 12 << 20
+BAND_BYTES = 8 << 20
 _INPUT = torch.tensor(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
     dtype=torch.float32,

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvNorm, Residual2d, relu
+from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowConv, residual_2d
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 HIDDEN = 128
 LEVELS = ("04", "08", "16")
+SLAB = 96
 
 
 @dataclass
@@ -47,8 +49,7 @@ class ContextNetwork(nn.Module):
 
     def forward(self, image: Tensor, prior: Tensor, trace: Trace) -> list[tuple[Tensor, Tensor]]:
         """Both heads' outputs per level, before their activations."""
-        x = relu(self.norm1(self.conv1(image)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        x = self.layer3(self.layer2(self._full_size(image)))
         x4 = self.conv2(torch.cat([x, prior], 1))
         x8 = self.layer4(x4)
         x16 = self.layer5(x8)
@@ -58,6 +59,23 @@ class ContextNetwork(nn.Module):
             trace.add(f"cnet{level}_0", first)
             trace.add(f"cnet{level}_1", second)
             result.append((first, second))
+        return result
+
+    def _full_size(self, image: Tensor) -> Tensor:
+        """(B, 64, H, W): the layers at full size, in slabs of rows: they are the widest tensors but the volume."""
+        first, second = self.layer1
+        assert isinstance(first, Residual2d) and isinstance(second, Residual2d)
+        stem = RowConv(self.conv1, lambda y: relu(self.norm1(y)))
+        chain = RowChain(stem, residual_2d(first), residual_2d(second))
+        height = image.shape[ROWS]
+        batch, width = image.shape[0], image.shape[-1]
+        result = image.new_empty(batch, height, width, 64).permute(0, 3, 1, 2)
+        done = 0
+        for start in range(0, height, SLAB):
+            slab = chain.push(image[..., start : start + SLAB, :], start + SLAB >= height)
+            if slab is not None:
+                result[:, :, done : done + slab.shape[ROWS]] = slab
+                done += slab.shape[ROWS]
         return result
 
 

@@ -126,13 +126,15 @@ class WinogradUnit(nn.Module):
         h = hidden.permute(0, 2, 3, 1).contiguous()
         changing = torch.cat([x.permute(0, 2, 3, 1) for x in inputs], 3)
         x = winograd.convolve([changing], [self.changing], self.no_bias).add_(base).relu_()
+        del changing
         joined = winograd.convolve([x, h], [self.joined_x, self.joined_hidden], self.joined_bias).relu_()
-        z, r = winograd.convolve([joined], [self.gates], self.gates_bias).sigmoid_().chunk(2, 3)
-        new = winograd.convolve([r * h, x], [self.new_hidden, self.new_x], self.new_bias).tanh_()
-        large = torch.lerp(h, new, z)
         z, r = F.linear(joined, self.small_gates, self.small_gates_bias).sigmoid_().chunk(2, 3)
         new = F.linear(torch.cat([r * h, x], 3), self.small_new, self.small_new_bias).tanh_()
         small = torch.lerp(h, new, z)
+        z, r = winograd.convolve([joined], [self.gates], self.gates_bias).sigmoid_().chunk(2, 3)
+        del joined
+        new = winograd.convolve([r * h, x], [self.new_hidden, self.new_x], self.new_bias).tanh_()
+        large = torch.lerp(h, new, z)
         return torch.lerp(large, small, attention.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

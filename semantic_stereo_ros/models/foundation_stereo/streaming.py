@@ -1,7 +1,7 @@
-"""3-D convolutions over a volume that arrives in slabs of image rows, so that the volume never exists as a whole.
+"""Convolutions over a volume, or an image, that arrives in slabs of rows, so that it never exists as a whole.
 
-A stage takes slabs of (B, C, D, rows, w) in order and returns the rows that are complete so far, or None. Each convolution keeps the few
-rows that its kernel still needs: nothing is computed twice, and the result does not depend on where the slabs are cut.
+A stage takes slabs of (B, C, D, rows, w) or (B, C, rows, w) in order and returns the rows that are complete so far, or None. Each
+convolution keeps the few rows that its kernel still needs: nothing is computed twice, and where the slabs are cut changes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual3d, leaky, relu
+from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d, leaky, relu
 
-ROWS = 3  # axis of image rows in (B, C, D, h, w)
+ROWS = -2  # axis of image rows
 
 
 class RowStage(Protocol):
@@ -28,23 +28,23 @@ def row_count(x: Tensor | None) -> int:
     return 0 if x is None else x.shape[ROWS]
 
 
-def convolve(x: Tensor, conv: nn.Conv3d, padding: tuple[int, int, int]) -> Tensor:
+def convolve(x: Tensor, conv: nn.Conv2d | nn.Conv3d, padding: tuple[int, ...]) -> Tensor:
     """conv(x) with another padding.
 
     On a CPU torch sends volumes of few rows to a kernel that unfolds them, 27 times the memory and several times slower than oneDNN's.
     """
     direct = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     if direct and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, (1, 1, 1), conv.groups)
-    return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding, 1, conv.groups)
+        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
+    return (F.conv3d if x.ndim == 5 else F.conv2d)(x, conv.weight, conv.bias, conv.stride, padding, 1, conv.groups)
 
 
 class RowConv:
-    """One Conv3d and what follows it, point by point."""
+    """One convolution and what follows it, point by point."""
 
-    def __init__(self, conv: nn.Conv3d, after: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, after: Callable[[Tensor], Tensor]) -> None:
         self._conv, self._after = conv, after
-        self._kernel, self._stride, self._pad = conv.kernel_size[1], conv.stride[1], int(conv.padding[1])
+        self._kernel, self._stride, self._pad = conv.kernel_size[ROWS], conv.stride[ROWS], int(conv.padding[ROWS])
         self._kept: Tensor | None = None
         self._started = False
 
@@ -65,10 +65,10 @@ class RowConv:
             self._kept = x
             return None
         used = x.shape[ROWS] if sum(pad) else (count - 1) * self._stride + self._kernel
-        c = self._conv
-        y = convolve(x[:, :, :, :used], c, (int(c.padding[0]), pad[0], int(c.padding[2])))
+        *outer, _, columns = (int(p) for p in self._conv.padding)
+        y = convolve(x[..., :used, :], self._conv, (*outer, pad[0], columns))
         # A copy: a view would keep the whole slab alive.
-        self._kept = None if last else x[:, :, :, count * self._stride :].clone()
+        self._kept = None if last else x[..., count * self._stride :, :].clone()
         return self._after(y)
 
 
@@ -99,7 +99,7 @@ class RowResidual:
             return None
         assert self._waiting is not None
         count = row_count(y)
-        x, rest = self._waiting[:, :, :, :count], self._waiting[:, :, :, count:]
+        x, rest = self._waiting[..., :count, :], self._waiting[..., count:, :]
         y = relu(y.add_(x) if not y.requires_grad else y + x)
         self._waiting = None if last else rest.clone()
         return y
@@ -112,6 +112,12 @@ def conv_norm(block: ConvNorm) -> RowConv:
 
 def residual(block: Residual3d) -> RowResidual:
     return RowResidual(RowChain(RowConv(block.conv1, lambda y: relu(block.bn1(y))), RowConv(block.conv2, block.bn2)))
+
+
+def residual_2d(block: Residual2d) -> RowResidual:
+    """Of a block that keeps the image's size."""
+    first = RowConv(block.conv1, lambda y: relu(block.norm1(y)))
+    return RowResidual(RowChain(first, RowConv(block.conv2, lambda y: relu(block.norm2(y)))))
 
 
 def axial_planar(block: AxialPlanar) -> RowConv:
