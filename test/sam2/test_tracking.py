@@ -190,3 +190,12 @@ def test_wrong_numbers_and_prompts_are_named(small_predictor):
         tracker.encode(np.zeros((20, 20), np.uint8))
     with pytest.raises(ConfigError, match="object a has neither points nor a mask"):
         tracker.step(tracker.encode(np.zeros((20, 20, 3), np.uint8)), {"a": ObjectPrompt()})
+
+
+def test_half_precision_sees_the_same_objects(small_predictor):
+    frames = tracking_oracle.clip(4, 200, 280)
+    prompts = {0: {1: Told(mask=MASK), 2: BOX}}
+    exact = list(stream(StreamTracker(small_predictor), frames, prompts))
+    rough = list(stream(StreamTracker(small_predictor, dtype=torch.bfloat16), frames, prompts))
+    assert compare(rough, exact).iou > 0.8
+    assert all(values[0].dtype == torch.float32 for values in rough[-1].values())
