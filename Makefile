@@ -26,14 +26,16 @@ endif
 MESSAGE_SOURCES := $(wildcard msg/*.msg srv/*.srv) CMakeLists.txt package.xml tools/build_messages.py
 
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-long lint bench clean
+.PHONY: help build demo test test-long lint soak bench docs clean
 
 help:
 	@echo "make demo       a synthetic scene with known truth, measured live over ROS topics; results in outputs/demo"
 	@echo "make test       every test that is not marked long"
-	@echo "make test-long  the long ones"
+	@echo "make test-long  the long ones, and all of the fault matrix"
 	@echo "make lint       ruff, pyright, import contracts"
+	@echo "make soak       10,000 frames over ROS topics: rate, losses, latency, growth; fails on loss or growth above 1 %"
 	@echo "make bench      timings against baselines; results in bench/results.json"
+	@echo "make docs       the generated tables of docs/ros.md"
 	@echo "make build      the environment ($(VENV)) and the compiled messages only"
 	@echo "make clean      remove what was built, the environment too"
 
@@ -46,7 +48,7 @@ test: build $(STAMPS)/dev
 	$(PYTEST) -m "not long"
 
 test-long: build $(STAMPS)/dev
-	$(PYTEST) -m long
+	$(PYTEST) -m "long or faults"
 
 lint: build $(STAMPS)/dev
 	$(PY) -m ruff check .
@@ -54,8 +56,14 @@ lint: build $(STAMPS)/dev
 	$(PY) -m pyright --pythonpath $(PY)
 	$(VENV)/bin/lint-imports
 
+soak: build
+	$(PY) -m semantic_stereo_ros.cli.main soak
+
 bench: build
 	$(PY) -m semantic_stereo_ros.cli.main bench
+
+docs: build
+	$(PY) tools/generate_docs.py
 
 clean:
 	rm -rf $(VENV) build install log outputs *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -68,12 +76,14 @@ $(STAMPS)/venv-$(MODE):
 	touch $@
 
 ifeq ($(MODE),sourced)
+KEEP_NUMPY := --constraint $(STAMPS)/numpy.txt
 # ROS's own NumPy, SciPy and OpenCV fit each other: a second cv2 or another NumPy beside them breaks both.
 $(STAMPS)/requirements: requirements/core.txt setup.cfg setup.py $(STAMPS)/venv-$(MODE)
 	grep -vE '^(numpy|scipy|opencv)' requirements/core.txt > $(STAMPS)/core.txt
 	$(PIP) "setuptools==79.0.1" -r $(STAMPS)/core.txt
 	$(PY) -c 'import cv2' 2>/dev/null || $(PIP) "opencv-contrib-python-headless>=4.8,<4.12" "numpy>=1.26,<2"
-	$(PY) -c 'import scipy' 2>/dev/null || $(PIP) scipy
+	$(PY) -c 'import numpy; print("numpy==" + numpy.__version__)' > $(STAMPS)/numpy.txt
+	$(PY) -c 'import scipy' 2>/dev/null || $(PIP) $(KEEP_NUMPY) scipy
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 else
@@ -83,8 +93,11 @@ $(STAMPS)/requirements: requirements/core.txt requirements/ros.txt setup.cfg set
 	touch $@
 endif
 
-$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/requirements
-	$(PIP) -r requirements/dev.txt
+# Tests and types cover the neural backends, too: torch and onnxruntime. `make demo` does without.
+# sam2 would bring torchvision, which nothing here uses, and compile for CUDA.
+$(STAMPS)/dev: requirements/dev.txt requirements/torch.txt requirements/sam2.txt $(STAMPS)/requirements
+	$(PIP) -r requirements/dev.txt -r requirements/torch.txt $(KEEP_NUMPY)
+	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation -r requirements/sam2.txt
 	touch $@
 
 $(STAMPS)/messages: $(MESSAGE_SOURCES) $(STAMPS)/requirements
