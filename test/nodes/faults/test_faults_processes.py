@@ -188,6 +188,7 @@ def wait_for(condition, timeout_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long  # test_lifecycle.py has it with a backend that only waits
 def test_interrupt_during_inference_ends_at_once(new_graph, make_camera, record_property):
     """SIGINT while a frame that takes long is in work: exit code 0, no traceback, and not when the frame is done."""
     graph = new_graph()
