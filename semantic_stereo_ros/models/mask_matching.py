@@ -75,7 +75,8 @@ def match(known: Looks, new: Looks, least_iou: float, depth_tolerance: float) ->
     return [(int(i), int(j)) for i, j in zip(rows, columns) if scores[i, j] > 0]
 
 
-def covered(masks: Tensor, by: Tensor) -> np.ndarray:
-    """(N,) share of each (N, h, w) mask that any of (M, h, w) covers."""
-    union = by.any(dim=0) if len(by) else torch.zeros_like(masks[0])
-    return ((masks & union).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)).cpu().numpy()
+def covered(mask: Tensor, by: list[Tensor]) -> float:
+    """The share of an (h, w) bool mask that lies in any of the others; 0 for none."""
+    if not by:
+        return 0.0
+    return float((mask & torch.stack(by).any(dim=0)).sum() / mask.sum().clamp(min=1))

@@ -98,17 +98,18 @@ class ObjectStream:
         (H, W) float32, larger is nearer, NaN unknown; helps to tell objects apart.
         """
         shape = (rgb8.shape[0], rgb8.shape[1])
-        number, self._frames = self._frames, self._frames + 1
-        is_key = detect is not None and number % self._rules.key_frame_interval == 0
+        is_key = detect is not None and self._frames % self._rules.key_frame_interval == 0
         for key in prompts or {}:
             self._known[key] = _Known(prompted=True)
         if not self._known and not is_key:
+            self._frames += 1
             return FollowedFrame(np.zeros(shape, np.uint16), ())
         features = self._tracker.encode(rgb8)
         found = self._tracker.step(features, prompts)
         self._look(found, shape)
         if detect is not None and is_key:
             found = self._redetect(found, detect(features), shape, disparity_px)
+        self._frames += 1  # not before: who tries again after an error looks again, too
         labels, pixels = paint(found, shape)
         frame = FollowedFrame(labels, tuple(self._report(found, pixels)))
         gone = [k for k, known in self._known.items() if known.unseen_frames > self._rules.drop_frames and not known.prompted]
@@ -159,13 +160,18 @@ class ObjectStream:
         return Looks(masks, np.array([k.disparity_px for k in known]))
 
     def _unknown(self, new: Looks, matched: set[int]) -> list[int]:
-        """The found masks that are new objects, as many as there is room for."""
+        """The found masks that are new objects, as many as there is room for; of those that overlap, the first."""
         room = self._rules.max_objects - sum(not known.prompted for known in self._known.values())
-        if room <= 0 or not len(new):
-            return []
         seen = [k.mask for k in self._known.values() if k.mask is not None and not k.unseen_frames]
-        share = covered(new.masks, torch.stack(seen) if seen else new.masks[:0])
-        return [j for j in range(len(new)) if j not in matched and share[j] < self._rules.new_share and new.masks[j].any()][:room]
+        seen += [new.masks[j] for j in matched]
+        chosen: list[int] = []
+        for j in range(len(new)):
+            if len(chosen) >= room:
+                break
+            if j not in matched and new.masks[j].any() and covered(new.masks[j], seen) < self._rules.new_share:
+                chosen.append(j)
+                seen.append(new.masks[j])
+        return chosen
 
     def _report(self, found: Predictions, pixels: list[int]):
         scores = (torch.sigmoid(found.presence) * found.quality).tolist()

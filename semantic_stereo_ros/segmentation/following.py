@@ -45,11 +45,11 @@ class Follower:
         self._stream.remove([source_key_of(i) for i in self._told.object_ids if i not in self._prompts.object_ids])
         fresh = new_prompts(self._told, self._prompts)
         told = {source_key_of(i): as_object_prompt(fresh.of(i), frame.shape, self._image_size) for i in fresh.object_ids}
-        self._told = self._prompts
         rgb8 = frame.as_rgb8()
         find = self._find
         detect = None if find is None else lambda features: find(rgb8, features)
         followed = self._stream(rgb8, told, detect, None if disparity is None else _known_px(disparity))
+        self._told = self._prompts  # not before: who tries again after an error tells them again
         self.objects = followed.objects
         names = {source_key_of(i): self._prompts.class_name(i) for i in self._prompts.object_ids}
         instances = tuple(

@@ -89,6 +89,26 @@ def test_what_known_objects_cover_already_is_not_new():
     assert frames[4].labels[35, 35] == 2
 
 
+def test_of_masks_that_overlap_the_first_is_the_object():
+    stream = ObjectStream(ScriptedTracker(), RULES)  # type: ignore[arg-type]
+    (frame,) = watch(stream, 1, lambda f: [A, box(8, 8, 16, 10), C, box(0, 0, 96, 64), box(66, 40)])
+    assert names(frame) == ["track:1", "track:2", "track:3"]
+    assert [int(frame.labels[y, x]) for y, x in ((10, 10), (50, 80), (60, 5))] == [1, 2, 3]
+
+
+def test_who_tries_again_after_an_error_looks_and_tells_again():
+    tracker = ScriptedTracker()
+    stream = ObjectStream(tracker, RULES)  # type: ignore[arg-type]
+
+    def fails(_):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        stream(IMAGE, {"prompt:1": ObjectPrompt.at(SHAPE, 96, mask=C)}, fails)
+    frame = stream(IMAGE, {"prompt:1": ObjectPrompt.at(SHAPE, 96, mask=C)}, lambda _: torch.from_numpy(A[None]))
+    assert names(frame) == ["prompt:1", "track:1"]
+
+
 def test_the_surer_object_has_the_pixel():
     logits = torch.full((3, 1, 4, 4), -5.0)
     logits[0, 0, :, :2], logits[1, 0, :, 1:3] = 2.0, 3.0
