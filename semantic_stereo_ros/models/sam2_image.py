@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +37,16 @@ class Sam2Image:
         return self.model.device
 
     def _arithmetic(self):
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> Embedding:
         """image: (H, W, 3) uint8 RGB."""
         with self._arithmetic():
             features = self.model.forward_image(prepare(image, self.model.image_size, self.device))["backbone_fpn"]
-        embedding = features[-1]
-        if self.model.directly_add_no_mem_embed:
-            embedding = embedding + self.model.no_mem_embed.view(1, -1, 1, 1)
-        return Embedding((image.shape[0], image.shape[1]), embedding, list(features[:-1]))
+        return embedding_of(self.model, list(features), (image.shape[0], image.shape[1]))
 
     @torch.inference_mode()
     def decode(
@@ -92,6 +92,14 @@ class Sam2Image:
         if parts:
             points = torch.cat([xy for xy, _ in parts], dim=1) * scale, torch.cat([label.int() for _, label in parts], dim=1)
         return self.model.sam_prompt_encoder(points=points, boxes=None, masks=mask_logits)
+
+
+def embedding_of(model: Any, features: list[Tensor], shape_hw: tuple[int, int]) -> Embedding:
+    """features: (1, C, h, w) maps of the image encoder, fine to coarse, as `forward_image` gives them; shape_hw: of the image."""
+    image = features[-1]
+    if model.directly_add_no_mem_embed:
+        image = image + model.no_mem_embed.view(1, -1, 1, 1)
+    return Embedding(shape_hw, image, features[:-1])
 
 
 def prepare(image: np.ndarray, size: int, device: torch.device) -> Tensor:

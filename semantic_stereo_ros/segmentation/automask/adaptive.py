@@ -1,6 +1,8 @@
-"""Points only where they can tell something: a sparse grid first, then finer ones where no mask is yet, or where the depth steps inside one."""
+"""Points only where they can tell something: a sparse grid, then finer ones where no mask is yet or the depth steps inside one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,35 +12,36 @@ from semantic_stereo_ros.segmentation.automask.generate import Candidates, Optio
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
 
 _FIRST_STRIDE = 4
+_LARGEST_SHARE = 3  # of the full grid's points, one in so many is decoded at most
 _NEAR_CELLS = 1.0  # a depth edge concerns points this near, in cells of the finest grid
 
 
 @torch.inference_mode()
 def find_masks_adaptively(
-    model: PromptableModel, image: np.ndarray, options: Options, depth_edges: np.ndarray | None = None
+    model: PromptableModel, image: np.ndarray, options: Options, depth_edges: np.ndarray | None = None, embedding: Any = None
 ) -> tuple[Candidates, int]:
     """Masks of the whole image, and how many points were decoded for them; the points are some of those of the full grid.
 
     depth_edges: (H, W) bool, where the depth steps; where a mask's outline runs along an edge, the edge is explained.
     """
     height, width = image.shape[:2]
-    search = Search(model, image, options, (0, 0, width, height))
+    search = Search(model, image, options, (0, 0, width, height), embedding)
     per_side = options.points_per_side
     view = _Explained((height, width), per_side, depth_edges)
     grid = point_grid(per_side).reshape(per_side, per_side, 2)
     tried = np.zeros((per_side, per_side), bool)
     stride = min(_FIRST_STRIDE, per_side)
+    most = max(1, per_side**2 // _LARGEST_SHARE)
     while stride:
         turn = np.zeros_like(tried)
         turn[stride // 2 :: stride, stride // 2 :: stride] = True
-        while (chosen := np.argwhere(turn & ~tried & view.wanted())).size:
+        while search.decoded < most and (chosen := np.argwhere(turn & ~tried & view.wanted())).size:
             # Neighbours would often find the same mask: a batch takes every other point, and what it explains is not asked again.
             parity = (chosen // stride).sum(axis=1) % 2
-            batch = chosen[parity == parity[0]][: options.points_per_batch]
+            batch = chosen[parity == parity[0]][: min(options.points_per_batch, most - search.decoded)]
             tried[batch[:, 0], batch[:, 1]] = True
             for found in search.look_at(grid[batch[:, 0], batch[:, 1]]):
                 view.add(found)
-            view.give_up_around(batch, stride)
         stride //= 2
     return search.result(), search.decoded
 
@@ -51,7 +54,6 @@ class _Explained:
         self._covered: np.ndarray | None = None
         self._outlined: np.ndarray | None = None
         self._edges = depth_edges
-        self._hopeless = np.zeros((per_side, per_side), bool)
 
     def add(self, found: Candidates) -> None:
         masks = (found.logits > 0).cpu().numpy()
@@ -78,13 +80,4 @@ class _Explained:
             reach = 1 + 2 * round(_NEAR_CELLS)
             share = cv2.resize(missed.astype(np.float32), (n, n), interpolation=cv2.INTER_AREA)
             wanted |= cv2.dilate(share, np.ones((reach, reach), np.uint8)) > 0.1
-        return wanted & ~self._hopeless
-
-    def give_up_around(self, points: np.ndarray, stride: int) -> None:
-        """Where a point found nothing that covers it, its neighbours of the finer grids would find nothing either."""
-        assert self._covered is not None
-        height, width = self._covered.shape
-        rows, columns = ((points + 0.5) / self._per_side * (height, width)).astype(int).T
-        for row, column in points[~self._covered[rows, columns]]:
-            reach = max(1, stride // 2)
-            self._hopeless[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = True
+        return wanted

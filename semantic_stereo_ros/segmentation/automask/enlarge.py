@@ -15,7 +15,10 @@ CHUNK_BYTES = 16 << 20  # of full-size logits at a time
 
 
 def measure(logits: Tensor, shape_hw: tuple[int, int], offset: float) -> tuple[Tensor, Tensor]:
-    """Stability (K,) and boxes (K, 4), see `boxes_of`, of (K, h, w) logits at shape_hw. Stability: pixels above offset by those above -offset."""
+    """Stability (K,) and boxes (K, 4), see `boxes_of`, of (K, h, w) logits at shape_hw.
+
+    Stability: pixels above offset by those above -offset.
+    """
     if logits.device.type == "cpu":
         return _measure_windows(logits, shape_hw, offset)
     stability, boxes = [logits.new_zeros(0)], [logits.new_zeros(0, 4)]

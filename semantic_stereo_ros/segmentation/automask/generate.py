@@ -63,12 +63,12 @@ class Candidates:
 
 
 @torch.inference_mode()
-def find_masks(model: PromptableModel, image: np.ndarray, options: Options) -> Candidates:
-    """Every mask of the grid and of the crops' grids that survives the filters. image: (H, W, 3) uint8 RGB."""
+def find_masks(model: PromptableModel, image: np.ndarray, options: Options, embedding: Any = None) -> Candidates:
+    """Every mask of the grids that survives the filters. image: (H, W, 3) uint8 RGB. embedding: of the whole image."""
     crops = crop_boxes(image.shape[:2], options.crop_layers)
     found = []
     for (x0, y0, x1, y1), layer in crops:
-        search = Search(model, image, options, (x0, y0, x1, y1))
+        search = Search(model, image, options, (x0, y0, x1, y1), None if layer else embedding)
         search.look_at(point_grid(max(1, int(options.points_per_side / options.crop_point_divisor**layer))))
         found.append(search.result())
     everything = Candidates.joined(found)
@@ -80,12 +80,15 @@ def find_masks(model: PromptableModel, image: np.ndarray, options: Options) -> C
 class Search:
     """The candidates of one crop, encoded once, as points are looked at."""
 
-    def __init__(self, model: PromptableModel, image: np.ndarray, options: Options, crop_xyxy: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, model: PromptableModel, image: np.ndarray, options: Options, crop_xyxy: tuple[int, int, int, int], embedding: Any = None
+    ) -> None:
+        """embedding: of the crop, when it is there already."""
         x0, y0, x1, y1 = crop_xyxy
         self._model, self._options, self._crop = model, options, crop_xyxy
         self._image_hw = (image.shape[0], image.shape[1])
         self.shape_hw = (y1 - y0, x1 - x0)
-        self._embedding: Any = model.encode(image[y0:y1, x0:x1])
+        self._embedding = model.encode(image[y0:y1, x0:x1]) if embedding is None else embedding
         self._found: list[Candidates] = []
         self.decoded = 0
 

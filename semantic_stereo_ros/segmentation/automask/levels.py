@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ def nest(masks: Tensor) -> Nested:
     count = len(masks)
     if not count:
         return Nested(np.zeros(0, int), np.zeros(0, int))
-    cells = tuple(min(_COARSE, side) for side in masks.shape[1:])
+    cells = (min(_COARSE, masks.shape[1]), min(_COARSE, masks.shape[2]))
     share = torch.stack([F.adaptive_avg_pool2d(mask[None].float(), cells)[0] for mask in masks]).flatten(1)
     area = share.sum(dim=1)
     common = torch.minimum(share @ (share > 0.5).float().T, area[:, None])
@@ -50,23 +51,26 @@ def nest(masks: Tensor) -> Nested:
     return Nested(container, np.minimum(depth + np.where(grouped, 0, 1), 2))
 
 
-def layers_of(masks: Tensor, scores: np.ndarray, max_objects: int, keys: list[str | None] | None = None) -> Segmentation:
+@torch.inference_mode()
+def layers_of(masks: Tensor, scores: np.ndarray, max_objects: int, prompted: Sequence[tuple[str, str]] = ()) -> Segmentation:
     """masks: (K, H, W) bool on any device; scores: (K,). Where masks of one level overlap the better score has the pixel.
 
     At most max_objects of each level are kept, the best. A mask that nothing is left of is dropped; so is the parent link of one whose
-    container is not a level above. keys: source_key of each.
+    container is not a level above. prompted: (source_key, class_name) of the first masks, which are objects and lie over the others.
     """
     nested = nest(masks)
+    nested.level[: len(prompted)] = LEVELS.index("object")
+    rank = scores + 2.0 * (np.arange(len(scores)) < len(prompted))
     labels = torch.zeros(len(LEVELS), *masks.shape[1:], dtype=torch.int32, device=masks.device)
     for level in range(len(LEVELS)):
         members = np.flatnonzero(nested.level == level)
-        best = members[np.argsort(-scores[members], kind="stable")][:max_objects]
+        best = members[np.argsort(-rank[members], kind="stable")][:max_objects]
         for k in best[::-1]:  # the best last, over the others
             labels[level].masked_fill_(masks[int(k)], int(k) + 1)
-    return _numbered(labels.cpu().numpy(), nested, scores, keys)
+    return _numbered(labels.cpu().numpy(), nested, scores, prompted)
 
 
-def _numbered(labels: np.ndarray, nested: Nested, scores: np.ndarray, keys: list[str | None] | None) -> Segmentation:
+def _numbered(labels: np.ndarray, nested: Nested, scores: np.ndarray, prompted: Sequence[tuple[str, str]]) -> Segmentation:
     """Labels 1..N in each layer and their records. labels: (3, H, W), index of the mask + 1. Empty layers but the objects' are left out."""
     present = [np.unique(layer[layer > 0]) - 1 for layer in labels]
     used = [level for level in range(len(LEVELS)) if len(present[level]) or LEVELS[level] == "object"]
@@ -79,6 +83,7 @@ def _numbered(labels: np.ndarray, nested: Nested, scores: np.ndarray, keys: list
             above = label_of.get(int(nested.container[k]))
             parent = above[1] if above is not None and above[0] == index - 1 else None
             label_of[k] = (index, label)
-            score = float(np.clip(scores[k], 0, 1))
-            instances.append(Instance(label, layer=index, parent=parent, source_key=keys[k] if keys else None, score=round(score, 3)))
+            key, name = prompted[k] if k < len(prompted) else (None, "object")
+            score = round(float(np.clip(scores[k], 0, 1)), 3)
+            instances.append(Instance(label, layer=index, parent=parent, source_key=key, class_name=name or "object", score=score))
     return Segmentation(tuple(layers), tuple(instances))
