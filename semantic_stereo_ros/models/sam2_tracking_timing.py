@@ -27,7 +27,7 @@ PREDICTOR = {"_target_": "sam2.sam2_video_predictor.SAM2VideoPredictor", "binari
 def measure(repeats: int) -> dict[str, Any]:
     """See bench_sam2_tracking.run. Raises MissingDependencyError without the package."""
     gpu = torch.cuda.is_available()
-    size, rounds = (1024, repeats) if gpu else (512, max(3, repeats // 5))
+    size, rounds = (1024, repeats) if gpu else (256, max(3, repeats // 5))
     device, dtype = torch.device("cuda" if gpu else "cpu"), torch.bfloat16 if gpu else torch.float32
     state = random_weights(sam2_loading.build(MODEL, size, PREDICTOR).state_dict())
     model: Any = sam2_loading.assemble(state, MODEL, size, PREDICTOR).to(device)
