@@ -9,12 +9,12 @@ import time
 
 from rclpy.node import Node
 
-_NUMBERS = re.compile(r"\d+(\.\d+)?")
+_NUMBERS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 class RosHandler(logging.Handler):
-    """Passes records on, of one kind no more than `burst` in 10 s. A kind is one template (`"tracker reset: %s"`), whatever is filled in:
-    a stream that breaks at every frame would fill the log. Errors always pass.
+    """Passes records on, of one kind no more than `burst` in 10 s. A kind is one text, whatever numbers are in it: a stream that breaks
+    at every frame would fill the log. Errors always pass.
 
     Each severity has its own call site: rclpy ties a call site to one severity.
     """
@@ -25,10 +25,11 @@ class RosHandler(logging.Handler):
         self._kinds = KindThrottle(burst)
 
     def emit(self, record: logging.LogRecord) -> None:
-        withheld = 0 if record.levelno >= logging.ERROR else self._kinds(f"{record.name}: {record.msg}")
+        text = self.format(record)
+        withheld = 0 if record.levelno >= logging.ERROR else self._kinds(_NUMBERS.sub("#", text))
         if withheld is None:
             return
-        text = self.format(record) + (f" ({withheld} more of this kind were withheld before)" if withheld else "")
+        text += f" ({withheld} more of this kind were withheld before)" if withheld else ""
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:

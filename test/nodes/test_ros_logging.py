@@ -42,12 +42,14 @@ def test_a_kind_is_throttled_whatever_is_filled_in(clock):
     log = Log()
     handler = RosHandler(log)
     for step in range(20):
-        handler.emit(record(logging.INFO, "tracker reset: the stamp moved by %d s", step))
+        handler.emit(record(logging.INFO, "tracker reset: the stamp moved by %s s", f"{(-1) ** step * step:+.1e}"))
         handler.emit(record(logging.ERROR, "frame %d failed", step))
-    assert [text for text in log.texts if "reset" in text] == [f"tracker reset: the stamp moved by {step} s" for step in range(3)]
+    assert [text for text in log.texts if "reset" in text] == [
+        f"tracker reset: the stamp moved by {step} s" for step in ("+0.0e+00", "-1.0e+00", "+2.0e+00")
+    ]
     assert len([text for text in log.texts if "failed" in text]) == 20, "errors always pass"
-    handler.emit(record(logging.INFO, "stereo reset: %s", "another kind"))
-    assert log.texts[-1] == "stereo reset: another kind"
+    handler.emit(record(logging.INFO, "tracker reset: %s", "another cause"))
+    assert log.texts[-1] == "tracker reset: another cause"
     clock.now_s += 10.0
     handler.emit(record(logging.INFO, "tracker reset: the stamp moved by %d s", 99))
     assert log.texts[-1] == "tracker reset: the stamp moved by 99 s (17 more of this kind were withheld before)"
