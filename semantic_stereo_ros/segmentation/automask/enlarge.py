@@ -70,7 +70,7 @@ def _windows(logits: Tensor, shape_hw: tuple[int, int], above: float) -> Iterabl
     values = logits.numpy()
     vertical, horizontal = (_Axis(size, full) for size, full in zip(values.shape[1:], shape_hw))
     present = values > above
-    by_row, by_column = present.any(axis=2), present.any(axis=1)
+    by_row, by_column = np.any(present, axis=2), np.any(present, axis=1)
     for value, in_rows, in_columns in zip(logits, by_row, by_column):
         y, x = np.flatnonzero(in_rows), np.flatnonzero(in_columns)
         if not len(y):

@@ -32,7 +32,7 @@ def without_islands(mask: np.ndarray, min_region_px: int, keep_largest: bool) ->
     """(H, W) bool without its regions below so many pixels."""
     count, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     sizes = stats[:, cv2.CC_STAT_AREA]
-    keep = sizes >= min_region_px
+    keep = np.asarray(sizes >= min_region_px)
     keep[0] = False
     if keep_largest and count > 1 and not keep.any():
         keep[1 + int(sizes[1:].argmax())] = True

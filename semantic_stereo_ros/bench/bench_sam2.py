@@ -1,0 +1,22 @@
+"""Automatic masks with SAM 2: time and memory here and by the reference generator's algorithm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from semantic_stereo_ros.checks import missing_dependency
+
+
+def run(repeats: int = 30) -> dict[str, Any]:
+    """Medians and ratios for a small and a large image; all take turns on one tiny model with random weights, a third of whose masks pass.
+
+    The reference's order of work is repeated with the package's functions, since its class needs torchvision. encoder: the part that
+    both share. On a GPU 1024 px and 1024 points; on the CPU 256 px and 256 points, and a fifteenth of the rounds. Random masks are ragged
+    and cover half the image each, which is the worst case here and costs the reference's run lengths most. points_adaptive: decoded by
+    the adaptive mode. Raises MissingDependencyError without torch or sam2.
+    """
+    try:
+        from semantic_stereo_ros.segmentation.automask import timing
+    except ImportError as error:
+        raise missing_dependency(error.name or "torch", "sam2", "automatic masks with SAM 2") from error
+    return timing.measure(repeats)
