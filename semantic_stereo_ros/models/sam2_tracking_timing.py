@@ -20,7 +20,7 @@ from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, StreamTracker
 MODEL = "sam2.1_hiera_tiny"
 SHAPE = (480, 640)
 OBJECTS = (1, 4)
-WARM_FRAMES = 8  # then memories are full
+WARM_FRAMES = 16  # then memories are full
 PREDICTOR = {"_target_": "sam2.sam2_video_predictor.SAM2VideoPredictor", "binarize_mask_from_pts_for_mem_enc": True}
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import oracle
 import torch
 
-from semantic_stereo_ros.models.sam2_image import Sam2Image
+from semantic_stereo_ros.models.sam2_image import Sam2Image, embedding_of
 from semantic_stereo_ros.models.sam2_objects import ObjectStream, Rules
-from semantic_stereo_ros.models.sam2_shared import EncodedFrame
 from semantic_stereo_ros.models.sam2_tracking import StreamTracker
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.following import Follower
@@ -19,13 +18,11 @@ OPTIONS = Options(points_per_side=6, min_iou=0.8, min_stability=0.7)
 
 def test_the_trackers_features_are_the_generators_embedding(model):
     image = oracle.textured_image(model.image_size, model.image_size)
-    features, single = StreamTracker(model).encode(image), Sam2Image(model)
-    shared, own = EncodedFrame(single, features, (256, 256)).encode(image), single.encode(image)
+    shared = embedding_of(model, StreamTracker(model).encode(image).maps, (256, 256))
+    own = Sam2Image(model).encode(image)
     assert shared.shape_hw == own.shape_hw
     for mine, theirs in zip([shared.image, *shared.high_res], [own.image, *own.high_res], strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
-    crop = image[:100, :120]
-    torch.testing.assert_close(EncodedFrame(single, features, (256, 256)).encode(crop).image, single.encode(crop).image)
 
 
 def test_objects_are_found_followed_and_found_again(model):
@@ -33,7 +30,8 @@ def test_objects_are_found_followed_and_found_again(model):
     single, looks = Sam2Image(model), []
 
     def find(rgb8: np.ndarray, features) -> torch.Tensor:
-        masks = as_masks(find_masks(EncodedFrame(single, features, rgb8.shape[:2]), rgb8, OPTIONS), rgb8.shape[:2])
+        shape = rgb8.shape[:2]
+        masks = as_masks(find_masks(single, rgb8, OPTIONS, embedding_of(model, features.maps, shape)), shape)
         looks.append(len(masks))
         return masks
 

@@ -59,6 +59,10 @@ class Config:
     merge_by_depth: bool = option(True, "join neighbouring objects of low score whose depth says one surface; needs a disparity")
     key_frame_interval: int = option(15, "track: look for new objects in every so many frames", unit="frames", minimum=1, maximum=10000)
     memory_frames: int = option(6, "track: recent frames that are remembered of each object", unit="frames", minimum=1, maximum=6)
+    lost_frames: int = option(10, "track: unseen for longer, an object is lost, not occluded", unit="frames", minimum=0, maximum=10000)
+    drop_frames: int = option(
+        60, "track: unseen for longer, an object is forgotten, unless it was prompted", unit="frames", minimum=0, maximum=100000
+    )
 
 
 class Backend:
@@ -128,7 +132,7 @@ class Backend:
 
         config = self.config
         tracker = StreamTracker(model, memory_frames=config.memory_frames, dtype=self._image.dtype)
-        rules = Rules(key_frame_interval=config.key_frame_interval, max_objects=config.max_objects)
+        rules = Rules(config.key_frame_interval, config.max_objects, lost_frames=config.lost_frames, drop_frames=config.drop_frames)
         return Follower(ObjectStream(tracker, rules), config.image_size, self._find_for_tracking)
 
     def set_prompts(self, prompts: PromptSet) -> None:
@@ -225,11 +229,15 @@ class Backend:
         return find_masks(self._image, image, replace(options), embedding)
 
     def _find_for_tracking(self, image: np.ndarray, features: Any) -> Tensor:
-        """(N, h, w) logits, the best first, of a key frame whose features the tracker has."""
+        """(N, H, W) bool, the best first, of a key frame whose features the tracker has: objects, not their parts or groups of them."""
         import torch
 
         from semantic_stereo_ros.models.sam2_image import embedding_of
+        from semantic_stereo_ros.segmentation.automask.generate import as_masks
+        from semantic_stereo_ros.segmentation.automask.levels import LEVELS, nest
 
-        embedding = embedding_of(self._image.model, features.maps, (image.shape[0], image.shape[1]))
-        found = self._find(image, embedding if not self.config.crop_layers else None, None)
-        return found.logits[torch.argsort(found.predicted_iou, descending=True)] if not self.config.crop_layers else found.logits
+        shape = (image.shape[0], image.shape[1])
+        found = self._find(image, embedding_of(self._image.model, features.maps, shape), None)
+        best = found[torch.argsort(found.predicted_iou, descending=True)[: 3 * self.config.max_objects]]
+        masks = as_masks(best, shape)
+        return masks[torch.from_numpy(nest(masks).level == LEVELS.index("object"))]
