@@ -1,6 +1,7 @@
 """The core's records on their way to a ROS log: a kind that comes with every frame does not fill it."""
 
 import logging
+from typing import Any, cast
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +41,7 @@ def record(level, template, *values):
 
 def test_a_kind_is_throttled_whatever_is_filled_in(clock):
     log = Log()
-    handler = RosHandler(log)
+    handler = RosHandler(cast(Any, log))
     for step in range(20):
         handler.emit(record(logging.INFO, "tracker reset: the stamp moved by %s s", f"{(-1) ** step * step:+.1e}"))
         handler.emit(record(logging.ERROR, "frame %d failed", step))

@@ -379,6 +379,7 @@ def test_no_node_may_hear_itself(new_graph, remapping, config):
     try:
         with pytest.raises(ConfigError, match="which this node publishes itself: remap the input"):
             check_not_own(node, InputConfig(**config), OUTPUTS)
-        check_not_own(node, InputConfig(**({} if config.get("external") else {"external": "depth"})), OUTPUTS[:3])
+        other = InputConfig() if config.get("external") else InputConfig(external="depth")
+        check_not_own(node, other, OUTPUTS[:3])
     finally:
         node.destroy_node()
