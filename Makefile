@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# Files are compiled when they are first imported: most of what torch brings never is.
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup -rs
 
 ROS_SOURCED := $(shell test -n "$$ROS_DISTRO" && test -n "$$AMENT_PREFIX_PATH" && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
