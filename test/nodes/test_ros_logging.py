@@ -1,8 +1,8 @@
 """The core's records on their way to a ROS log: a kind that comes with every frame does not fill it."""
 
 import logging
-from typing import Any, cast
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
