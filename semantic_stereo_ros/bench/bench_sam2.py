@@ -11,9 +11,9 @@ def run(repeats: int = 30) -> dict[str, Any]:
     """Medians and ratios for a small and a large image; all take turns on one tiny model with random weights, a third of whose masks pass.
 
     The reference's order of work is repeated with the package's functions, since its class needs torchvision. encoder: the part that
-    both share. On a GPU 1024 px and 1024 points; on the CPU 256 px and 256 points, and a fifteenth of the rounds. Random masks are ragged
-    and cover half the image each, which is the worst case here and costs the reference's run lengths most. points_adaptive: decoded by
-    the adaptive mode. Raises MissingDependencyError without torch or sam2.
+    both share. On a GPU 1024 px and 1024 points; on the CPU 256 px and 64 points, and a tenth of the rounds. Random masks are ragged
+    and cover half the image each, which is the worst case here and costs the reference's run lengths most. Adaptive
+    points are measured where masks mean something, in test/sam2/test_adaptive.py. Raises MissingDependencyError without torch or sam2.
     """
     try:
         from semantic_stereo_ros.segmentation.automask import timing

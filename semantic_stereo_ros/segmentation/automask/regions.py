@@ -36,4 +36,4 @@ def without_islands(mask: np.ndarray, min_region_px: int, keep_largest: bool) ->
     keep[0] = False
     if keep_largest and count > 1 and not keep.any():
         keep[1 + int(sizes[1:].argmax())] = True
-    return keep[regions]
+    return np.take(keep, np.asarray(regions, np.int32))
