@@ -19,7 +19,7 @@ def leaky(x: Tensor) -> Tensor:
 
 def instance_norm(x: Tensor) -> Tensor:
     """Zero mean and unit variance of each channel of each image (B, C, H, W); in place where nothing is to be differentiated."""
-    if x.requires_grad:
+    if x.requires_grad or torch.jit.is_tracing():
         return F.instance_norm(x)
     variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
     return x.sub_(mean.to(x.dtype)).mul_((variance + 1e-5).rsqrt_().to(x.dtype))

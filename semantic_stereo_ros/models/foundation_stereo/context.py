@@ -63,6 +63,8 @@ class ContextNetwork(nn.Module):
 
     def _full_size(self, image: Tensor) -> Tensor:
         """(B, 64, H, W): the layers at full size, in slabs of rows: they are the widest tensors but the volume."""
+        if torch.is_grad_enabled() or torch.jit.is_tracing():
+            return self.layer1(relu(self.norm1(self.conv1(image))))
         first, second = self.layer1
         assert isinstance(first, Residual2d) and isinstance(second, Residual2d)
         stem = RowConv(self.conv1, lambda y: relu(self.norm1(y)))

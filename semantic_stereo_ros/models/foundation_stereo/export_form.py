@@ -132,9 +132,7 @@ class WholeGeometry(GeometryTable):
     def __init__(self, filtered: Tensor) -> None:
         batch, channels, levels, height, width = filtered.shape
         self.shape = (batch, channels, levels, height, width)
-        x = filtered.permute(0, 2, 3, 4, 1)
-        even = levels // 2 * 2
-        self._tables = [x.contiguous(), (0.5 * (x[:, 0:even:2] + x[:, 1:even:2])).contiguous()]
+        self._table = filtered.permute(0, 2, 3, 4, 1).contiguous()
 
 
 class WholeCorrelation(CorrelationTable):

@@ -51,7 +51,7 @@ class GeometryTable:
         sites = torch.arange(height * width, device=disparity.device).repeat(batch)
         if batch > 1:
             sites += torch.arange(batch, device=disparity.device).repeat_interleave(height * width) * (self._table[0].numel() // channels)
-        flat = ((index << level) * (height * width) + sites[:, None]).flatten()
+        flat = (index * (2**level * height * width) + sites[:, None]).flatten()
         entries = self._table.view(-1, channels)
         taps = entries.index_select(0, flat)
         if level:  # the mean of two neighbours, taken here: a table of means would be half as large again
