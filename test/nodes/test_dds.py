@@ -34,6 +34,7 @@ def test_says_that_nothing_fits(monkeypatch):
     import os
 
     monkeypatch.setattr(dds, "free_shared_memory_mb", lambda: 9)
+    monkeypatch.setattr(dds.shared_memory, "stale_files", list)
     text = dds.use_large_segment()
     assert "only 9 MB" in text and "--shm-size" in text
     assert not any(name in os.environ for name in dds.PROFILE_VARIABLES)
