@@ -20,15 +20,6 @@ def ray_tables(rig: StereoRig) -> tuple[np.ndarray, np.ndarray]:
     return x_over_z, y_over_z
 
 
-@lru_cache(maxsize=4)
-def inverse_ray_table(rig: StereoRig) -> np.ndarray:
-    """(H * W,) float32, read-only: z / range of each pixel."""
-    x_over_z, y_over_z = ray_tables(rig)
-    table = (1.0 / np.sqrt(1.0 + x_over_z[None, :] ** 2 + y_over_z[:, None] ** 2)).astype(np.float32).reshape(-1)
-    table.setflags(write=False)
-    return table
-
-
 def depth_to_points(depth_m: np.ndarray, rig: StereoRig, stride: int = 1) -> np.ndarray:
     """(H, W) depth in m -> (ceil(H/stride), ceil(W/stride), 3) float32 points, camera frame; NaN where the depth is."""
     x_over_z, y_over_z = ray_tables(rig)

@@ -26,7 +26,6 @@ PLAYED_FRAMES = 12
 SPLIT = ("stereo_node", "segmentation_node", "fusion_node")
 WARM_UP_FRACTION = 0.1
 LEAST_WARM_UP = 200
-MAX_GROWTH = 0.01
 ANSWER_TIMEOUT_S = 30.0
 SAMPLES = 200
 _SCALE_OF_NOISE_MB = 0.5

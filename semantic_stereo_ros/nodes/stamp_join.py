@@ -73,10 +73,6 @@ class StampJoin:
         self._newest.clear()
         self._bytes, self._evicted_ns, self._joined_ns = 0, None, None
 
-    def newest_ns(self, part: str) -> int | None:
-        """The newest stamp of one part, None when none has come."""
-        return self._newest.get(part)
-
     @property
     def waiting(self) -> tuple[int, float]:
         """Number of frames in the ring, and their size in MB."""

@@ -39,10 +39,6 @@ class GeometryTable:
         self._table[:, :, rows] = slab.permute(0, 2, 3, 4, 1)
         self._row = rows.stop
 
-    def volume(self) -> Tensor:
-        """(B, 28, D, h, w) view."""
-        return self._table.permute(0, 4, 1, 2, 3)
-
     def sample(self, disparity: Tensor, level: int) -> Tensor:
         """disparity (B, 1, h, w), quarter-scale px -> (B, h, w, 9, 28) around disparity / 2**level."""
         batch, channels, _, height, width = self.shape
