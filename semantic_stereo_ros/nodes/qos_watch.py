@@ -14,6 +14,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks  # pyright: ignore[reportMissingImports]
 
 _INFINITE_NS = 2**62
+_UNKNOWN_NAME = "_NODE_NAME_UNKNOWN_"  # rmw_dds_common's
 
 
 def misfits(endpoints: Iterable[Any], own: QoSProfile, *, publishing: bool) -> str:
@@ -23,9 +24,15 @@ def misfits(endpoints: Iterable[Any], own: QoSProfile, *, publishing: bool) -> s
         pair = (own, endpoint.qos_profile) if publishing else (endpoint.qos_profile, own)
         fits, why = qos_check_compatible(*map(_comparable, pair))
         if fits == QoSCompatibility.ERROR:
-            name = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
-            found.append(f"{name} ({' '.join(why.replace('ERROR: ', '').rstrip('; ').split())})")
+            found.append(f"{_node_of(endpoint)} ({' '.join(why.replace('ERROR: ', '').rstrip('; ').split())})")
     return "; ".join(sorted(set(found)))
+
+
+def _node_of(endpoint: Any) -> str:
+    """DDS may report an endpoint before the name of its node has come; that of a plain DDS program never comes."""
+    if endpoint.node_name == _UNKNOWN_NAME:
+        return "a node whose name is not known (yet)"
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
 def _comparable(profile: QoSProfile) -> QoSProfile:
