@@ -135,8 +135,8 @@ def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
 
 def _every_row(runs: LabelRuns, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of the runs in every step-th row of their mask's box; (n,) float64 pixels in them."""
-    phase = runs.row - (runs.box_xyxy[:, 1] + step // 2).take(runs.mask)
-    chosen = np.flatnonzero(phase % step.take(runs.mask) == 0)
+    turn = (runs.row - (runs.box_xyxy[:, 1] + step // 2).take(runs.mask)) / step.take(runs.mask)
+    chosen = np.flatnonzero(turn == np.rint(turn))  # exact for such small integers, and several times faster than their remainder
     return chosen, np.bincount(runs.mask.take(chosen), runs.length.take(chosen), len(step))
 
 
@@ -175,9 +175,10 @@ def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, fractions: tuple
         place = np.multiply.outer(fractions, np.full(rows, size - 1.0))
     else:
         count = row_counts(chosen)
-        with np.errstate(invalid="ignore"):
-            ordered = np.divide(np.float32(0.0), chosen, dtype=np.float32)  # NaN where not chosen: it is sorted to the end
-        ordered += value
+        # all bits set is a NaN: what is not chosen is sorted to the end
+        blank = np.subtract(chosen.view(np.int8), 1, dtype=np.int32)
+        blank |= value.view(np.int32)
+        ordered = blank.view(np.float32)
         ordered.sort(axis=1)
         place = np.multiply.outer(fractions, np.maximum(count - 1, 0))
     below = place.astype(np.intp)
@@ -189,3 +190,11 @@ def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, fractions: tuple
     place *= upper
     place += lower
     return place
+
+
+def either(chosen: np.ndarray, value: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n, K) float32: value where chosen, other elsewhere; both float32 and finite. np.where branches, pixel by pixel, on noise."""
+    result = value - other
+    result *= chosen
+    result += other
+    return result
