@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import inspect
 import tempfile
-import warnings
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from semantic_stereo_ros.checks import ConfigError, SemanticStereoError, missing_dependency
+from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.models import onnx_metadata
 from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import MULTIPLE
 from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
-
-OPSET = 17
-"""The newest that torch's tracing exporter writes; TensorRT reads 9 to 20 (10.0)."""
+from semantic_stereo_ros.models.onnx_writing import finish, library, trace
 
 SMALLEST = 64
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
@@ -117,7 +110,8 @@ def write(
         expected = model(left, right, iterations, rows=16).disparity.numpy() if compare else None
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         path = Path(folder) / "model.onnx"
-        trace(ExportForm(model.to(PRECISIONS[precision]), size_hw, iterations).eval(), left, right, path)
+        form = ExportForm(model.to(PRECISIONS[precision]), size_hw, iterations).eval()
+        trace(form, (left, right), path, ["left", "right"], ["disparity"])
         operators = finish(path, metadata or {})
         difference_px = float("nan")
         if expected is not None:
@@ -129,28 +123,6 @@ def write(
                 )
         path.replace(output)
     return Exported(output, operators, difference_px)
-
-
-def trace(form: ExportForm, left: Tensor, right: Tensor, path: Path) -> None:
-    # Since torch 2.9 its other exporter is the default: that one writes opset 18 and later, and takes four times as long for this graph.
-    options: dict[str, Any] = {"input_names": ["left", "right"], "output_names": ["disparity"], "opset_version": OPSET}
-    if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-        options["dynamo"] = False
-    with torch.no_grad(), warnings.catch_warnings():
-        # Sizes and iterations are meant to be constants; and the exporter's own deprecation.
-        warnings.simplefilter("ignore")
-        form(left, right)  # fills the tables of positions, which are constants of the trace then
-        torch.onnx.export(form, (left, right), str(path), **options)
-
-
-def finish(path: Path, metadata: dict[str, str]) -> dict[str, int]:
-    """Add metadata, have ONNX check the file; how often each operator occurs."""
-    onnx = library("onnx", "writing ONNX files")
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
-    onnx.checker.check_model(str(path), full_check=True)
-    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
 
 def run(path: Path, left: Tensor, right: Tensor) -> np.ndarray:
@@ -168,10 +140,3 @@ def made_up_pair(size_hw: tuple[int, int], shift_px: int = 7) -> tuple[Tensor, T
     coarse = torch.rand(1, 3, height // 4 + 3, (width + shift_px) // 4 + 3, generator=torch.Generator().manual_seed(0))
     scene = torch.nn.functional.interpolate(coarse, (height, width + shift_px), mode="bicubic").clamp(0, 1) * 255
     return scene[..., :width].contiguous(), scene[..., shift_px:].contiguous()
-
-
-def library(name: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise missing_dependency(name, "export", purpose) from error

@@ -35,7 +35,7 @@ def decode(decoder: Any, image: Tensor, position: Tensor, high_res: list[Tensor]
 def _tokens(decoder: Any, prompts: Tensor) -> Tensor:
     own = [decoder.obj_score_token.weight] if decoder.pred_obj_scores else []
     own = torch.cat([*own, decoder.iou_token.weight, decoder.mask_tokens.weight])
-    return torch.cat([own.expand(len(prompts), -1, -1), prompts], dim=1)
+    return torch.cat([own.expand(prompts.shape[0], -1, -1), prompts], dim=1)
 
 
 def _two_way(transformer: Any, keys: Tensor, place: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ def _ask_image(attention: Any, asking: Tensor, placed: Tensor, image: Tensor) ->
     batch, count, _ = asking.shape
     heads, width = attention.num_heads, attention.internal_dim // attention.num_heads
     q = attention.q_proj(asking).view(batch, count, heads, width).transpose(1, 2)
-    if len(image) == 1:
+    if image.shape[0] == 1:
         k, v = (_split(projection(x), heads) for projection, x in ((attention.k_proj, placed), (attention.v_proj, image)))
         out = F.scaled_dot_product_attention(q, k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1))
     else:
@@ -80,7 +80,7 @@ def _tell_image(attention: Any, placed: Tensor, tokens: Tensor, values: Tensor) 
     batch, count, _ = tokens.shape
     heads, width = attention.num_heads, attention.internal_dim // attention.num_heads
     k, v = (_split(projection(x), heads) for projection, x in ((attention.k_proj, tokens), (attention.v_proj, values)))
-    if len(placed) == 1:
+    if placed.shape[0] == 1:
         scores = torch.einsum("hnd,bhtd->bhtn", _split(attention.q_proj(placed), heads)[0], k)
     else:
         rows = torch.einsum("bhtd,hdc->bhtc", k, attention.q_proj.weight.view(heads, width, -1)).flatten(1, 2)
@@ -106,9 +106,9 @@ def _upscale(decoder: Any, keys: Tensor, high_res: list[Tensor], height: int, wi
     grow1, norm, act1, grow2, act2 = decoder.output_upscaling
     fine = _in_blocks(high_res[1], height, width, 1)
     coarse = keys @ _kernel(grow1) + grow1.bias.repeat(4)
-    coarse = coarse.view(len(keys), height * width * 4, -1).add_(fine)
-    coarse = act1(F.layer_norm(coarse, coarse.shape[-1:], norm.weight, norm.bias, norm.eps))
-    pixels = (coarse @ _kernel(grow2) + grow2.bias.repeat(4)).view(len(keys), height * width * 16, -1)
+    coarse = coarse.view(keys.shape[0], height * width * 4, -1).add_(fine)
+    coarse = act1(F.layer_norm(coarse, (grow1.out_channels,), norm.weight, norm.bias, norm.eps))
+    pixels = (coarse @ _kernel(grow2) + grow2.bias.repeat(4)).view(keys.shape[0], height * width * 16, -1)
     return act2(pixels.add_(_in_blocks(high_res[0], height, width, 2)))
 
 

@@ -11,14 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semantic_stereo_ros.checks import ConfigError, InputFileError
+from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.models import onnx_metadata
+from semantic_stereo_ros.models.onnx_session import available_providers, choose_providers, is_automatic, short, start
 from semantic_stereo_ros.stereo.fit import enlarged
 from semantic_stereo_ros.stereo.onnx_family import SHOWN, Family, Input, family_names, find_family
 
 logger = logging.getLogger(__name__)
 
-AUTOMATIC = ("tensorrt", "cuda", "cpu")
+PROVIDERS = "stereo.onnx.providers"
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(double)": np.float64}
 OUTPUT_DTYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
@@ -44,27 +45,17 @@ class Network:
         cls, path: Path, family: str, providers: str, *, threads: int = 0, engine_cache: str = "", tensorrt_fp16: bool = False
     ) -> Network:
         """Start a session. family: a name, a YAML file, or auto. Raises ConfigError and InputFileError saying what does not fit."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        asked = choose_providers(providers, onnxruntime.get_available_providers())
-        settings = {}
-        if "TensorrtExecutionProvider" in asked:
-            settings["TensorrtExecutionProvider"] = tensorrt_settings(engine_cache, tensorrt_fp16)
-        if asked[0] != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA's libraries from pip's wheels
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[(name, settings.get(name, {})) for name in asked])
-        except Exception as error:  # its exceptions have no class in common
-            raise InputFileError(f"onnxruntime cannot load {path}: {_short(error)}") from error
+        asked = choose_providers(providers, PROVIDERS, available_providers())
+        session = start(
+            path,
+            asked,
+            key=PROVIDERS,
+            required=not is_automatic(providers),
+            threads=threads,
+            engine_cache=engine_cache,
+            tensorrt_fp16=tensorrt_fp16,
+        )
         running = tuple(session.get_providers())
-        if asked[0] not in running:
-            message = f"{asked[0]} could not be started for {path.name}, {running[0]} runs it"
-            if providers != "auto":
-                raise ConfigError(f"{message}: check the driver and libraries, or set stereo.onnx.providers to auto")
-            logger.warning(message)
         metadata = session.get_modelmeta().custom_metadata_map
         if onnx_metadata.LICENCE in metadata:
             logger.warning("%s: %s", path.name, metadata[onnx_metadata.LICENCE])
@@ -93,7 +84,7 @@ class Network:
         except Exception as error:
             height, width = left.shape[:2]
             raise ConfigError(
-                f"{self._path.name} fails on images of {width}x{height}: {_short(error)}; check stereo.onnx.family, or multiple_of in it"
+                f"{self._path.name} fails on images of {width}x{height}: {short(error)}; check stereo.onnx.family, or multiple_of in it"
             ) from error
         return self._disparity(answer, left.shape[:2])
 
@@ -142,30 +133,6 @@ def prepared(image: np.ndarray, size_wh: tuple[int, int], family: Family, dtype:
         return image
     values = image.astype(np.float32) * np.float32(family.scale)
     return ((values - np.array(family.mean, np.float32)) / np.array(family.std, np.float32)).astype(dtype)
-
-
-def choose_providers(wanted: str, available: list[str]) -> list[str]:
-    """onnxruntime's names of the wanted providers. Raises ConfigError for one that this onnxruntime does not have."""
-    by_name = {name.lower().removesuffix("executionprovider"): name for name in available}
-    if wanted.strip().lower() == "auto":
-        return [by_name[name] for name in AUTOMATIC if name in by_name]
-    names = [name.strip().lower().removesuffix("executionprovider") for name in wanted.split(",") if name.strip()]
-    unknown = [name for name in names if name not in by_name]
-    if unknown or not names:
-        raise ConfigError(
-            f"stereo.onnx.providers must be auto or some of {', '.join(by_name)}, got {wanted!r}: for a GPU install onnxruntime-gpu in "
-            "place of onnxruntime"
-        )
-    return [by_name[name] for name in names]
-
-
-def tensorrt_settings(engine_cache: str, fp16: bool) -> dict[str, Any]:
-    settings: dict[str, Any] = {"trt_fp16_enable": fp16}
-    if engine_cache:
-        folder = Path(engine_cache).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        settings.update(trt_engine_cache_enable=True, trt_engine_cache_path=str(folder))
-    return settings
 
 
 def family_of(name: str, metadata: Mapping[str, str], path: Path) -> Family:
@@ -245,7 +212,3 @@ def find_output(family: Family, nodes: Sequence[Any], path: Path) -> Any:
 
 def _shape(node: Any) -> str:
     return "(" + ", ".join("?" if n is None else str(n) for n in node.shape) + ")"
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

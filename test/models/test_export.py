@@ -15,6 +15,7 @@ from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.models.foundation_stereo.volume import VolumeSlabs
+from semantic_stereo_ros.models.onnx_writing import OPSET
 
 SIZE_HW = (64, 96)
 ITERATIONS = 2
@@ -98,7 +99,7 @@ def test_exported_file_uses_only_operators_that_tensorrt_reads(exported):
     import onnx
 
     model = onnx.load(exported.path)
-    assert {opset.domain: opset.version for opset in model.opset_import} == {"": export.OPSET}
+    assert {opset.domain: opset.version for opset in model.opset_import} == {"": OPSET}
     assert Counter(node.op_type for node in model.graph.node) == exported.operators
     assert set(exported.operators) <= set(TENSORRT.split())
     for node in model.graph.node:
@@ -147,12 +148,12 @@ def test_a_file_that_computes_something_else_is_not_kept(make, tmp_path, monkeyp
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'semantic_stereo_ros[export]'")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'semantic_stereo_ros[export]'")
 
-    def wrong(form, left, right, path):
+    def wrong(form, example, path, inputs, outputs):
         """The mean of the left image's channels."""
         node = onnx.helper.make_node("ReduceMean", ["left"], ["disparity"], axes=[1])
         values = [onnx.helper.make_tensor_value_info(name, 1, [1, 3, *SIZE_HW]) for name in ("left", "right")]
         result = onnx.helper.make_tensor_value_info("disparity", 1, [1, 1, *SIZE_HW])
-        opset = [onnx.helper.make_opsetid("", export.OPSET)]
+        opset = [onnx.helper.make_opsetid("", OPSET)]
         onnx.save(
             onnx.helper.make_model(onnx.helper.make_graph([node], "wrong", values, [result]), opset_imports=opset, ir_version=8), path
         )

@@ -11,8 +11,8 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'semantic
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'semantic_stereo_ros[onnx]'")
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError, MissingDependencyError
+from semantic_stereo_ros.models.onnx_session import choose_providers, tensorrt_settings
 from semantic_stereo_ros.stereo.backends.onnx import Backend, Config
-from semantic_stereo_ros.stereo.onnx_network import choose_providers, tensorrt_settings
 from semantic_stereo_ros.stereo.refine import consistent_difference
 from semantic_stereo_ros.synthetic import plane, random_sequence
 from semantic_stereo_ros.types import StereoFrame, StereoRig
@@ -340,13 +340,13 @@ def test_a_network_that_fails_on_a_size_says_so(tmp_path):
 
 def test_providers(tmp_path):
     available = ["TensorrtExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert choose_providers("auto", available) == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert choose_providers("auto", ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
-    assert choose_providers("CUDA, cpu", available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert choose_providers("CPUExecutionProvider", available) == ["CPUExecutionProvider"]
+    assert choose_providers("auto", "a.key", available) == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers("auto", "a.key", ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+    assert choose_providers("CUDA, cpu", "a.key", available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers("CPUExecutionProvider", "a.key", available) == ["CPUExecutionProvider"]
     for wrong in ("cuda", " ", "cpu,gpu"):
-        with pytest.raises(ConfigError, match="must be auto or some of cpu"):
-            choose_providers(wrong, ["CPUExecutionProvider"])
+        with pytest.raises(ConfigError, match=r"a\.key must be auto or some of cpu"):
+            choose_providers(wrong, "a.key", ["CPUExecutionProvider"])
     assert tensorrt_settings("", True) == {"trt_fp16_enable": True}
     cache = tmp_path / "engines"
     assert tensorrt_settings(str(cache), False)["trt_engine_cache_path"] == str(cache) and cache.is_dir()
