@@ -247,19 +247,20 @@ def test_configuring_often_leaves_nothing_behind(manage):
 def test_interrupt_does_not_wait_for_what_takes_long(manage, record_property, during):
     long = {"stereo__staged__frame_s": 300.0} if during == "a frame" else {"stereo__staged__load_s": 300.0}
     node = manage(stereo__backend="staged", **long)
+    mine = shared_memory.segments_of(os.getpid())
     if during == "a frame":
         node.camera.wait_for_subscribers()
         node.graph.until(lambda: node.send() and "a frame begins" in node.graph.log("pipeline_node").read_text(encoding="utf-8"), "a frame")
     else:
         node.logs("staged: load a")
-    segments = shared_memory.segments_of(node.process.pid)
+    # Not the ports, which are 50 KB and shared: Fast DDS can miss that the last user left when another process is just finding it.
+    segments = {segment for segment in shared_memory.segments_of(node.process.pid) - mine if "port" not in segment.name}
     start_s = time.monotonic()
     node.process.send_signal(signal.SIGINT)
     assert node.process.wait(60) == 0
     record_property("measured", f"interrupted during {during}: {time.monotonic() - start_s:.2f} s")
     assert "Traceback" not in node.graph.log("pipeline_node").read_text(encoding="utf-8")
-    mine = shared_memory.segments_of(os.getpid())
-    assert segments and not [segment for segment in segments - mine if segment.exists()], "shared memory was left behind"
+    assert segments and not [segment for segment in segments if segment.exists()], "shared memory was left behind"
 
 
 @pytest.fixture(scope="module")
