@@ -30,7 +30,7 @@ class JoiningNode(StreamNode):
         self._join_health = JoinHealth()
         self._inputs: JoinedInputs | None = None
         self._inputs_lock = threading.Lock()  # made and ended on the thread of a transition
-        self.create_timer(DEMAND_PERIOD_S, self._review_demand, clock=self._steady)
+        self.create_timer(DEMAND_PERIOD_S, self._review_demand, clock=self.steady_clock)
 
     # What a subclass says ---------------------------------------------------------------------------------------------------
 
@@ -62,6 +62,7 @@ class JoiningNode(StreamNode):
             if self._inputs is not None:
                 self._inputs.close()
             self._inputs = None
+        super().stop()
 
     def settings_changed(self, before: Settings) -> None:
         if not self.input.listens_as(before.sections["input"]):

@@ -1,4 +1,4 @@
-"""What pipeline_node and the separate nodes share: lifecycle, parameters, logging, /diagnostics and the worker thread.
+"""What pipeline_node and the separate nodes share beyond the lifecycle: parameters, logging, /diagnostics and the worker thread.
 
 The executor only receives; `work` runs on one thread that always takes the newest item. Loading runs on threads of its own.
 """
@@ -8,25 +8,20 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
-from lifecycle_msgs.srv import ChangeState
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
 from semantic_stereo_ros.checks import InputFileError, MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
 from semantic_stereo_ros.nodes.assessment import assess
-from semantic_stereo_ros.nodes.bonds import break_bond, form_bond
 from semantic_stereo_ros.nodes.diagnostics import Diagnostics
-from semantic_stereo_ros.nodes.executor import SlowCallbackGroup
 from semantic_stereo_ros.nodes.findings import Diagnosis, diagnose
+from semantic_stereo_ros.nodes.lifecycle_shell import LifecycleShell, describe
 from semantic_stereo_ros.nodes.node_options import NODE_OPTIONS, build_section, section_schema
 from semantic_stereo_ros.nodes.outputs import OutputPublishers
 from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
@@ -34,10 +29,6 @@ from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbr
 from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
 from semantic_stereo_ros.stages import check_backends
-from semantic_stereo_ros.stream import RateLimit
-
-END_TIMEOUT_S = 1.0
-"""How long a process that shall end waits for a frame that is being processed."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +42,25 @@ class Settings:
     sections: Mapping[str, Any]
 
 
-class StageNode(LifecycleNodeMixin, Node):
+class StageNode(LifecycleShell):
     """A lifecycle node around one stage, or all of them.
 
     A subclass names its parameters in __init__, makes its publishers there, and overrides the hooks. `stage` exists from configured
-    to cleaned up; whoever uses it on another thread than the worker's holds `stage_lock`. `active` tells whether to publish,
-    `enabled` whether to work at all. `health` is what /diagnostics tells: the subclass fills it, and makes a new one per stream.
+    to cleaned up; whoever uses it on another thread than the worker's holds `stage_lock`. `enabled` tells whether to work at all.
+    `health` is what /diagnostics tells: the subclass fills it, and makes a new one per stream.
     """
 
     title = "stage"
 
     def __init__(self, name: str, stages: Iterable[str], sections: Iterable[str], **node_options: Any) -> None:
         """stages: whose parameters the node has ('stereo', 'tracking', ...); sections: those of node_options. Raises ConfigError."""
-        Node.__init__(self, name, **NODE_FLAGS, **node_options)
-        LifecycleNodeMixin.__init__(self)
-        self.slow_group = SlowCallbackGroup()
-        self._serve_transitions_beside()
+        super().__init__(name, **NODE_FLAGS, **node_options)
         self._log_handler = bridge_logging(self)
         self._throttle = Throttle()
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.stage: Any = None
         self.stage_lock = threading.Lock()
-        self.active = False
-        self.rate_limit = RateLimit()
-        self._activation_lock = threading.Lock()  # transitions run beside the executor's thread
         self.worker: LatestOnlyWorker | None = None
         self._switcher: LatestOnlyWorker[PipelineConfig] | None = None
-        self._bond: Any = None
-        self._trouble = ""
         self._stages, self._sections = tuple(stages), (*sections, "diagnostics")
         self.health = StreamHealth()
         self.enabled = True
@@ -87,10 +69,9 @@ class StageNode(LifecycleNodeMixin, Node):
         self.parameters = NodeParameters(self, self._options(), self._apply)
         self._diagnostics = Diagnostics(self)
         self.create_service(SetBool, "~/enable", self._set_enabled)
-        self.create_timer(1.0, self._every_second, clock=self._steady)
-        self._starter = None
+        self.create_timer(1.0, self._every_second, clock=self.steady_clock)
         if self.parameters.values["autostart"]:
-            self._starter = self.create_timer(0.001, self._start, callback_group=self.slow_group, clock=self._steady)
+            self.start_by_itself()
 
     # What a subclass says ---------------------------------------------------------------------------------------------------
 
@@ -101,12 +82,6 @@ class StageNode(LifecycleNodeMixin, Node):
     def work(self, item: Any) -> None:
         """One item, on the worker's thread. What it raises goes to `refuse`."""
         raise NotImplementedError
-
-    def start(self) -> None:
-        """On activation: subscribe."""
-
-    def stop(self) -> None:
-        """On deactivation: destroy what `start` made."""
 
     def check(self, settings: Settings) -> None:
         """Raise ConfigError for settings that do not go together, at construction and at each change."""
@@ -186,55 +161,9 @@ class StageNode(LifecycleNodeMixin, Node):
     def _switch_crashed(self, error: Exception) -> None:
         self.get_logger().error("".join(traceback.format_exception(error)))
 
-    def restart(self) -> None:
-        """Subscribe anew, where the node is active: for options that decide what is listened to."""
-        with self._activation_lock:
-            if self.active:
-                self.stop()
-                if self.worker is not None:
-                    self.worker.clear()
-                self.start()
+    # What LifecycleShell asks -----------------------------------------------------------------------------------------------
 
-    # Lifecycle --------------------------------------------------------------------------------------------------------------
-
-    @property
-    def lifecycle_state(self) -> str:
-        """'unconfigured', 'configuring', 'inactive', 'activating', 'active', ..., 'finalized'."""
-        return self._state_machine.current_state[1]
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("configure", self._configure, self._free)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("activate", self._activate, self._deactivate)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("deactivate", self._deactivate)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("clean up", self._free)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("shut down", self._free)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("free after an error", self._free)
-
-    def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None] | None = None) -> TransitionCallbackReturn:
-        try:
-            action()
-        except Exception as error:
-            self._trouble = f"could not {what}: {describe(error)}"
-            unexpected = "" if isinstance(error, SemanticStereoError) else "\n" + "".join(traceback.format_exception(error))
-            self.get_logger().error(self._trouble + unexpected)
-            if undo is None:
-                return TransitionCallbackReturn.ERROR
-            undo()
-            return TransitionCallbackReturn.FAILURE
-        self._trouble = ""
-        return TransitionCallbackReturn.SUCCESS
-
-    def _configure(self) -> None:
+    def configure(self) -> None:
         stage = self.make_stage(self.settings.pipeline)
         try:
             stage.load()
@@ -246,54 +175,15 @@ class StageNode(LifecycleNodeMixin, Node):
         self._switcher = LatestOnlyWorker(self._switch, self._switch_crashed, "switch")
         self._switch_to_settings()  # in case they changed while loading
 
-    def _activate(self) -> None:
-        with self._activation_lock:
-            self.active = True
-            self.rate_limit = RateLimit()
-            self.start()
-        if not self.parameters.values["autostart"]:
-            self._bond = form_bond(self)
+    def stop(self) -> None:
+        if self.worker is not None:
+            self.worker.clear()
 
-    def _deactivate(self) -> None:
-        with self._activation_lock:
-            self.active = False
-            break_bond(self._bond)
-            self._bond = None
-            self.stop()
-
-    def _free(self, timeout_s: float = 600.0) -> None:
-        """Stop everything and free the stage; within `timeout_s`, else what still runs keeps what it uses."""
-        if self.active:
-            self._deactivate()
+    def free(self, timeout_s: float) -> None:
         ended = [thread.stop(timeout_s) for thread in (self.worker, self._switcher) if thread is not None]
         if self.stage is not None and all(ended):
             self.stage.close()
         self.stage = self.worker = self._switcher = None
-
-    def _start(self) -> None:
-        """autostart, once, as soon as somebody spins the node."""
-        assert self._starter is not None
-        self._starter.cancel()
-        if self.lifecycle_state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
-    def _serve_transitions_beside(self) -> None:
-        """change_state may load for minutes, so it is served in the slow group; rclpy would let an impossible one end the process."""
-        service: Any = next(service for service in self.services if service.srv_type is ChangeState)
-        change = service.callback
-        self.slow_group.add_entity(service)
-        service.callback_group = self.slow_group
-
-        def change_state(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
-            try:
-                return change(request, response)
-            except RuntimeError:  # rclpy's RCLError
-                wanted = request.transition.label or f"transition {request.transition.id}"
-                self.get_logger().warning(f"{wanted} is not possible while {self.lifecycle_state}")
-                response.success = False
-                return response
-
-        service.callback = change_state
 
     # Said of the node -------------------------------------------------------------------------------------------------------
 
@@ -319,8 +209,8 @@ class StageNode(LifecycleNodeMixin, Node):
         state = self.lifecycle_state
         if state == "configuring":
             return diagnose("loading", what=self._backends_text(self.settings.pipeline))
-        if self._trouble and state != "active":
-            return diagnose("load_failed", error=f"{state}: {self._trouble}")
+        if self.trouble and state != "active":
+            return diagnose("load_failed", error=f"{state}: {self.trouble}")
         if state != "active":
             return diagnose("not_active", state=state)
         return None if self.enabled else diagnose("disabled")
@@ -361,13 +251,5 @@ class StageNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(text)
 
     def destroy_node(self) -> None:
-        """Stop the threads before anything they use goes away; one that is inside a long computation is not waited for."""
-        self._free(END_TIMEOUT_S)
-        unbridge_logging(self._log_handler)
         super().destroy_node()
-        self._state_machine.destroy_when_not_in_use()  # it holds the node, and with it the process's shared memory
-
-
-def describe(error: Exception) -> str:
-    """An error in one sentence."""
-    return str(error) if isinstance(error, SemanticStereoError) else f"{type(error).__name__}: {error}"
+        unbridge_logging(self._log_handler)

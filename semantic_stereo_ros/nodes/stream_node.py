@@ -23,10 +23,6 @@ class StreamNode(StageNode):
     def output(self) -> OutputConfig:
         return self.settings.sections["output"]
 
-    def due(self, stamp_ns: int) -> bool:
-        """output.max_rate_hz lets a frame of this stamp pass. To be asked once per frame that would be worked on."""
-        return self.rate_limit.lets_pass(stamp_ns, self.output.max_rate_hz)
-
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Tell how long what is done inside takes, as one of the stages."""
