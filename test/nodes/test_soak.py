@@ -20,9 +20,9 @@ SHORT_GROWTH = 0.02
 in one short run do not happen by chance, while one 160x120 image leaked per frame makes 17 MB or 20 % in 300 frames."""
 
 
-def samples(leak_mb_per_frame=0.0, count=200, descriptors=23, threads=21):
+def samples(leak_mb_per_frame=0.0, count=200, descriptors=23, threads=21, memory_mb=88.0):
     noise = np.random.default_rng(1).normal(0, 0.05, count)
-    return [Usage(i * 10, 88.0 + i * 10 * leak_mb_per_frame + noise[i], descriptors, threads) for i in range(count)]
+    return [Usage(i * 10, memory_mb + i * 10 * leak_mb_per_frame + noise[i], descriptors, threads) for i in range(count)]
 
 
 def test_noise_is_no_growth():
@@ -36,6 +36,11 @@ def test_a_leak_of_a_kilobyte_per_frame_is_found_in_two_thousand_frames():
     assert growth.memory == pytest.approx(1.8 / 88.1, rel=0.05)
     (said,) = growth.excess(0.01)
     assert "the memory of node grew by 2.0" in said and "more than 1.00%" in said
+
+
+def test_a_small_process_is_judged_as_strictly():
+    (said,) = growth_of("node", samples(leak_mb_per_frame=0.0002, memory_mb=20.0)).excess(0.01)
+    assert "grew by 1." in said, "0.36 MB of 20 MB, and 0.05 MB of noise"
 
 
 def test_one_open_file_or_thread_more_is_found():
