@@ -101,13 +101,15 @@ class VisionTransformer(nn.Module):
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """(1, 1 + rows * columns, E): the table resized by the scale (n + 0.1) / 37, as in the training. Kept for the next frame."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._resized(rows, columns)
         key = (rows, columns, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
-        if self._positions is not None and self._positions[0] == key and not torch.is_grad_enabled():
-            return self._positions[1]
+        if self._positions is None or self._positions[0] != key:
+            self._positions = (key, self._resized(rows, columns))
+        return self._positions[1]
+
+    def _resized(self, rows: int, columns: int) -> Tensor:
         grid = self.pos_embed[:, 1:].float().unflatten(1, (GRID, GRID)).permute(0, 3, 1, 2)
         scale = ((rows + 0.1) / GRID, (columns + 0.1) / GRID)
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
-        result = torch.cat([self.pos_embed[:, :1], grid.to(self.pos_embed.dtype)], 1)
-        if not torch.is_grad_enabled():
-            self._positions = (key, result)
-        return result
+        return torch.cat([self.pos_embed[:, :1], grid.to(self.pos_embed.dtype)], 1)
