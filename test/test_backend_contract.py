@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tiny_onnx
+import tiny_sam2
 from contract import check_disparity
 
 from semantic_stereo_ros.checks import InputFileError, MissingDependencyError
@@ -21,8 +22,12 @@ from semantic_stereo_ros.types import Disparity, Measured, Segmentation, StereoF
 STEREO = backend_names("stereo")
 SEGMENTATION = backend_names("segmentation")
 DEPTH_M = 3.0
-# What a backend needs that has no default: a small network that really matches.
-OPTIONS = {"onnx": tiny_onnx.contract_options}
+# What a backend needs that has no default: a small network that really matches, or segments.
+OPTIONS = {
+    "onnx": tiny_onnx.contract_options,
+    "sam2": tiny_sam2.contract_options,
+    "sam2_onnx": tiny_sam2.onnx_contract_options,
+}
 
 
 def loaded(stage: str, name: str):

@@ -32,8 +32,8 @@ app.command("bench")(bench.bench)
 app.command("soak")(soak.soak)
 app.command("backends")(backends.backends)
 app.command("doctor")(doctor.doctor)
-app.command("export", no_args_is_help=True)(export.export)
 app.add_typer(weights.app, name="weights")
+app.add_typer(export.app, name="export")
 
 
 def _print_version(wanted: bool) -> None:

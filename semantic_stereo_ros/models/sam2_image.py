@@ -79,18 +79,8 @@ class Sam2Image:
         return logits[:, :1], scores[:, :1]
 
     def _embedded(self, embedding: Embedding, points_xy, labels, boxes_xyxy, mask_logits) -> tuple[Tensor, Tensor]:
-        """The prompt encoder's sparse (B, T, C) and dense (B, C, h, w) embeddings. A box is two points with labels of their own."""
-        height, width = embedding.shape_hw
-        scale = torch.tensor([self.model.image_size / width, self.model.image_size / height], device=self.device)
-        parts = []
-        if boxes_xyxy is not None:
-            corners = torch.tensor([[2, 3]], dtype=torch.int32, device=self.device).expand(len(boxes_xyxy), 2)
-            parts.append((boxes_xyxy.view(-1, 2, 2), corners))
-        if points_xy is not None and labels is not None:
-            parts.append((points_xy, labels))
-        points = None
-        if parts:
-            points = torch.cat([xy for xy, _ in parts], dim=1) * scale, torch.cat([label.int() for _, label in parts], dim=1)
+        """The prompt encoder's sparse (B, T, C) and dense (B, C, h, w) embeddings."""
+        points = in_model_pixels(embedding.shape_hw, self.model.image_size, points_xy, labels, boxes_xyxy)
         return self.model.sam_prompt_encoder(points=points, boxes=None, masks=mask_logits)
 
 
@@ -100,6 +90,25 @@ def embedding_of(model: Any, features: list[Tensor], shape_hw: tuple[int, int]) 
     if model.directly_add_no_mem_embed:
         image = image + model.no_mem_embed.view(1, -1, 1, 1)
     return Embedding(shape_hw, image, features[:-1])
+
+
+def in_model_pixels(
+    shape_hw: tuple[int, int], image_size: int, points_xy: Tensor | None, labels: Tensor | None, boxes_xyxy: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Points and boxes of B objects as points (B, P, 2) in px of the model's square image and labels (B, P) int32; None for neither.
+
+    A box comes first, as two points with labels of their own.
+    """
+    parts = []
+    if boxes_xyxy is not None:
+        corners = torch.tensor([[2, 3]], dtype=torch.int32, device=boxes_xyxy.device).expand(len(boxes_xyxy), 2)
+        parts.append((boxes_xyxy.view(-1, 2, 2), corners))
+    if points_xy is not None and labels is not None:
+        parts.append((points_xy, labels.int()))
+    if not parts:
+        return None
+    xy, kinds = (torch.cat(tensors, dim=1) for tensors in zip(*parts))
+    return xy * torch.tensor([image_size / shape_hw[1], image_size / shape_hw[0]], device=xy.device), kinds
 
 
 def prepare(image: np.ndarray, size: int, device: torch.device) -> Tensor:

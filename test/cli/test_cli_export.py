@@ -38,4 +38,5 @@ def test_a_missing_checkpoint_is_said_after_the_licence(tmp_path):
 
 def test_an_unknown_network_is_refused(tmp_path):
     result = CliRunner().invoke(app, ["export", "hitnet", "--size", "64x96", "--checkpoint", "x", "--output", "y"])
-    assert result.exit_code == 2 and "foundation_stereo" in result.output
+    assert result.exit_code == 2 and "hitnet" in result.output
+    assert all(name in CliRunner().invoke(app, ["export", "--help"]).output for name in ("foundation_stereo", "sam2"))

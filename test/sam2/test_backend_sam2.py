@@ -121,13 +121,13 @@ def test_memory_that_runs_out_costs_one_retry(loaded, scene, monkeypatch, caplog
         return decode(embedding, points_xy, *args, **kwargs)
 
     monkeypatch.setattr(backend._image, "decode", short)
-    backend._points_per_batch = 16
+    backend._thrift.points_per_batch = 16
     with caplog.at_level(logging.WARNING):
         check_layers(backend(scene.frame, None), (240, 320))
     failed = next(i for i, count in enumerate(batches) if count > 4)
     assert max(batches[failed + 1 :]) <= 4 and "4 points are decoded at a time" in backend.notes()[0]
-    monkeypatch.setattr("semantic_stereo_ros.segmentation.backends.sam2.FEWEST_POINTS", 5)
-    backend._points_per_batch = 5
+    monkeypatch.setattr("semantic_stereo_ros.segmentation.automask.frames.FEWEST_POINTS", 5)
+    backend._thrift.points_per_batch = 5
     with pytest.raises(ImageError, match="no memory is left"):
         backend(scene.frame, None)
 
