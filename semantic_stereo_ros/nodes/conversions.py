@@ -22,10 +22,12 @@ from semantic_stereo_ros.fusion.packing import pack_cloud
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.geometry.rectification import with_projections
 from semantic_stereo_ros.io.images import decode_compressed, decode_image
+from semantic_stereo_ros.tracking.track import turned
 from semantic_stereo_ros.types import Disparity, LabeledCloud, StereoRig
 
 NANOSECONDS = 1_000_000_000
 SUBPIXEL_STEP_PX = 1.0 / 16.0  # OpenCV's semi-global matching answers in sixteenths before it is refined
+_UNTURNED = np.array((0.0, 0.0, 0.0, 1.0))
 _ENCODINGS = {
     ("uint8", 1): "mono8",
     ("uint16", 1): "mono16",
@@ -251,11 +253,9 @@ def pose_to_matrix(pose: Pose) -> np.ndarray:
 
 def matrix_to_pose(matrix: np.ndarray) -> Pose:
     """4x4 rigid transform -> geometry_msgs/Pose."""
-    from scipy.spatial.transform import Rotation
-
     pose = Pose()
     pose.position.x, pose.position.y, pose.position.z = (float(v) for v in matrix[:3, 3])
-    quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+    quaternion = turned(_UNTURNED, matrix[:3, :3])
     pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (float(v) for v in quaternion)
     return pose
 

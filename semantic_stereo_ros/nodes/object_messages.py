@@ -9,6 +9,7 @@ from geometry_msgs.msg import Point, Pose, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from semantic_stereo_ros.fusion.label_statistics import label_runs
 from semantic_stereo_ros.io.overlay import id_color, label_lines
 from semantic_stereo_ros.msg import InstanceMasks, InstanceRecord, MaskLayer, ObjectDistance, ObjectDistanceArray
 from semantic_stereo_ros.nodes.conversions import array_to_image, ns_to_stamp
@@ -16,6 +17,7 @@ from semantic_stereo_ros.types import LabelLayer, ObjectState, Scene, SceneObjec
 
 NAN = float("nan")
 TEXT_HEIGHT_M = 0.18
+_EVERY_LABEL = np.arange(1, 1 << 16)
 
 
 def objects_message(scene: Scene, header: Header) -> ObjectDistanceArray:
@@ -91,12 +93,10 @@ def masks_message(segmentation: Segmentation, header: Header) -> InstanceMasks:
     return message
 
 
-def _boxes(layer: LabelLayer) -> dict[int, tuple[int, int, int, int]]:
-    """label -> box_xyxy, in one pass over the pixels."""
-    from scipy.ndimage import find_objects
-
-    slices = find_objects(layer.labels)
-    return {i: (s[1].start, s[0].start, s[1].stop, s[0].stop) for i, s in enumerate(slices, start=1) if s is not None}
+def _boxes(layer: LabelLayer) -> dict[int, np.ndarray]:
+    """label -> box_xyxy of every label, in one pass over the pixels."""
+    runs = label_runs(np.ascontiguousarray(layer.labels), _EVERY_LABEL)
+    return dict(zip(runs.label.tolist(), runs.box_xyxy))
 
 
 def marker_array(scene: Scene, header: Header) -> MarkerArray:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes.conversions import stamp_to_ns
 from semantic_stereo_ros.nodes.transforms import FrameTransforms, TransformError
+from semantic_stereo_ros.tracking.track import turned
 
 TIMEOUT_S = 0.1
 """How long a frame waits for its transform: TF is often some milliseconds behind the images."""
@@ -47,8 +47,7 @@ class Placement:
             axes = item.box_pose.orientation
             quaternion = np.array((axes.x, axes.y, axes.z, axes.w))
             if np.isfinite(quaternion).all():
-                turned = Rotation.from_matrix(rotation) * Rotation.from_quat(quaternion)
-                axes.x, axes.y, axes.z, axes.w = turned.as_quat().tolist()
+                axes.x, axes.y, axes.z, axes.w = turned(quaternion, rotation).tolist()
         return message
 
     def _move(self, point: Any) -> None:
