@@ -73,9 +73,7 @@ class VolumeSlabs:
         padded = F.pad(pairs, (self._levels - 1, 0))
         # Element [x, x - d] of pairs lies at [x, x - d + levels - 1] of padded: a diagonal step in memory.
         stride = padded.stride()
-        band = padded.as_strided(
-            (*padded.shape[:3], width, self._levels), (*stride[:3], stride[3] + stride[4], stride[4]), padded.storage_offset()
-        )
+        band = padded.as_strided((*padded.shape[:3], width, self._levels), (*stride[:3], stride[3] + stride[4], stride[4]))
         return band.flip(-1).permute(0, 1, 4, 2, 3).to(self._left.dtype)
 
     def _shifted(self, x: Tensor) -> Tensor:
