@@ -13,7 +13,7 @@ from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 HIDDEN = 128
 LEVELS = ("04", "08", "16")
-SLAB = 96
+SLAB = 64
 
 
 @dataclass
@@ -49,7 +49,7 @@ class ContextNetwork(nn.Module):
 
     def forward(self, image: Tensor, prior: Tensor, trace: Trace) -> list[tuple[Tensor, Tensor]]:
         """Both heads' outputs per level, before their activations."""
-        x = self.layer3(self.layer2(self._full_size(image)))
+        x = self._quarter_size(image)
         x4 = self.conv2(torch.cat([x, prior], 1))
         x8 = self.layer4(x4)
         x16 = self.layer5(x8)
@@ -61,24 +61,16 @@ class ContextNetwork(nn.Module):
             result.append((first, second))
         return result
 
-    def _full_size(self, image: Tensor) -> Tensor:
-        """(B, 64, H, W): the layers at full size, in slabs of rows: they are the widest tensors but the volume."""
+    def _quarter_size(self, image: Tensor) -> Tensor:
+        """(B, 128, H/4, W/4), in slabs of rows: the layers at full size are the widest tensors but the volume."""
         if torch.is_grad_enabled() or torch.jit.is_tracing():
-            return self.layer1(relu(self.norm1(self.conv1(image))))
-        first, second = self.layer1
-        assert isinstance(first, Residual2d) and isinstance(second, Residual2d)
+            return self.layer3(self.layer2(self.layer1(relu(self.norm1(self.conv1(image))))))
+        blocks = [block for layer in (self.layer1, self.layer2, self.layer3) for block in layer]
         stem = RowConv(self.conv1, lambda y: relu(self.norm1(y)))
-        chain = RowChain(stem, residual_2d(first), residual_2d(second))
+        chain = RowChain(stem, *(residual_2d(block) for block in blocks))  # pyright: ignore[reportArgumentType]
         height = image.shape[ROWS]
-        batch, width = image.shape[0], image.shape[-1]
-        result = image.new_empty(batch, height, width, 64).permute(0, 3, 1, 2)
-        done = 0
-        for start in range(0, height, SLAB):
-            slab = chain.push(image[..., start : start + SLAB, :], start + SLAB >= height)
-            if slab is not None:
-                result[:, :, done : done + slab.shape[ROWS]] = slab
-                done += slab.shape[ROWS]
-        return result
+        slabs = [chain.push(image[..., start : start + SLAB, :], start + SLAB >= height) for start in range(0, height, SLAB)]
+        return torch.cat([x for x in slabs if x is not None], ROWS)
 
 
 class ChannelAttention(nn.Module):

@@ -51,7 +51,8 @@ class ExportForm(nn.Module):
         geometry, correlation = WholeGeometry(filtered), WholeCorrelation(lefts[0], right_feature)
         bases = model.update_block.bases(context.inputs)
         for _ in range(self.iterations):
-            delta, _ = model.update_block(context, bases, look_up(geometry, correlation, disparity), disparity)
+            cost = model.update_block.encoder.reduce(look_up(geometry, correlation, disparity))
+            delta, _ = model.update_block(context, bases, cost, disparity)
             disparity = disparity + delta
         logits = model.spx_gru(model.spx_2_gru(model.update_block.mask_feature(context.hidden[0]), stem))
         return upsample(disparity, logits)

@@ -39,14 +39,15 @@ class GeometryTable:
         self._table[:, :, rows] = slab.permute(0, 2, 3, 4, 1)
         self._row = rows.stop
 
-    def sample(self, disparity: Tensor, level: int) -> Tensor:
-        """disparity (B, 1, h, w), quarter-scale px -> (B, h, w, 9, 28) around disparity / 2**level."""
+    def sample(self, disparity: Tensor, level: int, start: int = 0) -> Tensor:
+        """disparity (B, 1, n, w) of the rows from `start` on, quarter-scale px -> (B, n, w, 9, 28) around disparity / 2**level."""
         batch, channels, _, height, width = self.shape
+        count = disparity.shape[2]
         length = self._table.shape[1] >> level
         index, inside, part = neighbours(disparity.float().reshape(-1) / 2**level, length)
-        sites = torch.arange(height * width, device=disparity.device).repeat(batch)
+        sites = torch.arange(start * width, (start + count) * width, device=disparity.device).repeat(batch)
         if batch > 1:
-            sites += torch.arange(batch, device=disparity.device).repeat_interleave(height * width) * (self._table[0].numel() // channels)
+            sites += torch.arange(batch, device=disparity.device).repeat_interleave(count * width) * (self._table[0].numel() // channels)
         flat = (index * (2**level * height * width) + sites[:, None]).flatten()
         entries = self._table.view(-1, channels)
         taps = entries.index_select(0, flat)
@@ -55,7 +56,7 @@ class GeometryTable:
         taps = taps.view(-1, TAPS + 1, channels)
         taps *= inside.unsqueeze(2)
         low, high = taps[:, :-1], taps[:, 1:]
-        return torch.lerp(low, high, part.unsqueeze(2).to(taps.dtype)).view(batch, height, width, TAPS, channels)
+        return torch.lerp(low, high, part.unsqueeze(2).to(taps.dtype)).view(batch, count, width, TAPS, channels)
 
 
 class CorrelationTable:
@@ -67,21 +68,21 @@ class CorrelationTable:
         first = a.permute(0, 2, 3, 1) @ b.permute(0, 2, 1, 3)
         self._tables = [first, F.avg_pool1d(first.flatten(0, 1), 2).unflatten(0, first.shape[:2])]
 
-    def sample(self, disparity: Tensor, level: int) -> Tensor:
-        """disparity (B, 1, h, w) -> (B, h, w, 9) around (x - disparity) / 2**level."""
-        batch, _, height, width = disparity.shape
-        table = self._tables[level]
+    def sample(self, disparity: Tensor, level: int, start: int = 0) -> Tensor:
+        """disparity (B, 1, n, w) of the rows from `start` on -> (B, n, w, 9) around (x - disparity) / 2**level."""
+        batch, _, count, width = disparity.shape
+        table = self._tables[level][:, start : start + count]
         x = torch.arange(width, device=disparity.device, dtype=torch.float32)
-        position = x / 2**level - disparity.float().view(-1, width) / 2**level
+        position = x / 2**level - disparity.float().reshape(-1, width) / 2**level
         index, inside, part = neighbours(position.reshape(-1), table.shape[-1])
         taps = table.reshape(-1, table.shape[-1]).gather(1, index) * inside
-        return torch.lerp(taps[:, :-1], taps[:, 1:], part).view(batch, height, width, TAPS)
+        return torch.lerp(taps[:, :-1], taps[:, 1:], part).view(batch, count, width, TAPS)
 
 
-def look_up(geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor) -> Tensor:
-    """(B, 1, h, w) -> (B, 522, h, w), channels last in memory: per level 28 x 9 of the volume, then 9 of the correlation."""
+def look_up(geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor, start: int = 0) -> Tensor:
+    """(B, 1, n, w) of the rows from `start` on -> (B, 522, n, w), channels last: per level 28 x 9 of the volume, 9 of the correlation."""
     parts = []
     for level in range(LEVELS):
-        parts.append(geometry.sample(disparity, level).transpose(3, 4).flatten(3))
-        parts.append(correlation.sample(disparity, level).to(parts[0].dtype))
+        parts.append(geometry.sample(disparity, level, start).transpose(3, 4).flatten(3))
+        parts.append(correlation.sample(disparity, level, start).to(parts[0].dtype))
     return torch.cat(parts, 3).permute(0, 3, 1, 2)

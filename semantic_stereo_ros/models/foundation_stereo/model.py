@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation, gated
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, instance_norm, relu
 from semantic_stereo_ros.models.foundation_stereo.context import ChannelAttention, ContextNetwork, SpatialAttention, make_context
 from semantic_stereo_ros.models.foundation_stereo.features import FeatureExtractor
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
-from semantic_stereo_ros.models.foundation_stereo.streaming import RowChain, RowConv, conv_norm, residual, row_count
+from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, conv_norm, residual, row_count, single_output
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.update import UpdateBlock
 from semantic_stereo_ros.models.foundation_stereo.upsample import JoinStem, upsample
@@ -42,8 +43,8 @@ class Prediction:
 class FoundationStereo(nn.Module):
     """state_dict() has the names and shapes of the official checkpoints. Call it in eval mode under torch.inference_mode().
 
-    Forward takes multiples of 32; see inference.py for images of any size. rows: image rows of the volume worked on at a time, at a quarter
-    of the size, a multiple of 4; the result does not depend on it, the memory does.
+    Forward takes multiples of 32; see inference.py for images of any size. rows: rows of the volume and of look-ups worked on at a time, at
+    a quarter of the size, a multiple of 4; the result does not depend on it, the memory does.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -88,27 +89,33 @@ class FoundationStereo(nn.Module):
         features, prior = self.feature(images, trace)
         lefts, right_feature = [f[:batch] for f in features], features[0][batch:]
         image, prior = images[:batch], prior[:batch]
-        stem = self.stem_2[0](image)
-        stem = relu(instance_norm(self.stem_2[1](stem)))
-        trace.add("stem_2x", stem)
-        context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
-        del images, image, prior, features
-        geometry, logits = self.matching(lefts, right_feature, rows or lefts[0].shape[-2], trace)
+        del images, features
+        slab_rows = rows or lefts[0].shape[-2]
+        hardware.trim_heap(image.device)
+        geometry, logits = self.matching(lefts, right_feature, slab_rows, trace)
         probability = logits.float().softmax(1)
+        del logits
         levels = torch.arange(probability.shape[1], device=probability.device, dtype=torch.float32)
         first = torch.einsum("bdhw,d->bhw", probability, levels).unsqueeze(1)
         trace.add("init_disp", first)
         correlation = CorrelationTable(lefts[0], right_feature)
         del lefts, right_feature
+        hardware.trim_heap(image.device)
+        stem = self.stem_2[0](image)
+        stem = relu(instance_norm(self.stem_2[1](stem)))
+        trace.add("stem_2x", stem)
+        context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
+        del image, prior
         disparity = first if initial is None else initial.float()
         bases = self.update_block.bases(context.inputs)
         context.inputs = []
+        hardware.trim_heap(disparity.device)
         sequence, steps = [], 0
         for k in range(iterations):
             trace.add(f"disp_in_{k}", disparity)
-            samples = look_up(geometry, correlation, disparity.detach())
-            trace.add(f"geo_feat_{k}", samples)
-            delta, motion = self.update_block(context, bases, samples, disparity.detach())
+            cost = self.sampled(geometry, correlation, disparity.detach(), slab_rows, trace, f"geo_feat_{k}")
+            delta, motion = self.update_block(context, bases, cost, disparity.detach())
+            del cost
             trace.add(f"delta_{k}", delta)
             if k == 0:
                 trace.add("motion_0", motion)
@@ -139,7 +146,7 @@ class FoundationStereo(nn.Module):
         table = GeometryTable(batch, half.shape[1] // 2, levels, height, width, half)
         first, second, last_conv = self.classifier
         assert isinstance(second, Residual3d) and isinstance(last_conv, nn.Conv3d)
-        classifier = RowChain(conv_norm(first), residual(second), RowConv(last_conv, lambda y: y))  # pyright: ignore[reportArgumentType]
+        classifier = RowChain(conv_norm(first), residual(second), single_output(last_conv))  # pyright: ignore[reportArgumentType]
         logits = []
 
         def take(slab: Tensor, last: bool) -> None:
@@ -168,6 +175,17 @@ class FoundationStereo(nn.Module):
                 trace.rows("corr_feature_att", x)
                 done += row_count(x)
             yield x, last
+
+    def sampled(
+        self, geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor, rows: int, trace: Trace, name: str
+    ) -> Tensor:
+        """(B, 1, h, w) quarter-scale px -> the look-ups around it, reduced to (B, 256, h, w) some rows at a time."""
+        parts = []
+        for start in range(0, disparity.shape[-2], rows):
+            samples = look_up(geometry, correlation, disparity[:, :, start : start + rows], start)
+            trace.rows(name, samples)
+            parts.append(self.update_block.encoder.reduce(samples))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, ROWS)
 
     def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
         """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from semantic_stereo_ros.models import winograd
 from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d
-from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN, ContextNetwork
+from semantic_stereo_ros.models.foundation_stereo.context import ContextNetwork
+from semantic_stereo_ros.models.foundation_stereo.fast_update import FastMotionEncoder, FastUnit
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.update import SelectiveUnit
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+SMALL = 1 << 16
+"""Elements of a weight that is copied on a CPU, too."""
 
 
 def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> FoundationStereo:
     """Eval mode, no gradients, batch norms folded into their convolutions; changes `model` and returns it.
 
-    fast_convolutions: the recurrent update's by Winograd's method, for a CPU in float32; its weights then take 0.1 GB more.
+    fast_convolutions: the recurrent update's by Winograd's method, for a CPU in float32. Weights then stay as they lie in the mapped file,
+    without a copy beside it, but for small ones and those of three dimensions.
     """
     model.eval().requires_grad_(False)
     fold_batch_norms(model)
     for parameter in model.parameters():
-        if parameter.ndim >= 4:  # channels last is what both oneDNN and cuDNN are fastest with
+        # Channels last is what both oneDNN and cuDNN are fastest with. oneDNN reorders weights by itself, and the small
+        # ones are those of the first layers: what layout they give to an image, the others keep.
+        if parameter.ndim == 5 or (parameter.ndim == 4 and (not fast_convolutions or parameter.numel() <= SMALL)):
             parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
     if fast_convolutions:
         update = model.update_block
-        for name in ("gru04", "gru08"):
-            setattr(update, name, WinogradUnit(getattr(update, name)))
+        fast = {"gru04": FastUnit(update.gru04), "gru08": FastUnit(update.gru08), "encoder": FastMotionEncoder(update.encoder)}
+        for name, part in fast.items():
+            setattr(update, name, part)
     return model
 
 
@@ -65,79 +69,3 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
     )
     conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
     return nn.Identity()
-
-
-class WinogradUnit(nn.Module):
-    """A SelectiveUnit whose 3x3 convolutions are winograd.convolve: for a CPU in float32. Its weights are buffers that are not saved."""
-
-    constant: Tensor
-    constant_bias: Tensor
-    changing: Tensor
-    no_bias: Tensor
-    joined_x: Tensor
-    joined_hidden: Tensor
-    joined_bias: Tensor
-    gates: Tensor
-    gates_bias: Tensor
-    new_hidden: Tensor
-    new_x: Tensor
-    new_bias: Tensor
-    small_gates: Tensor
-    small_gates_bias: Tensor
-    small_new: Tensor
-    small_new_bias: Tensor
-
-    def __init__(self, unit: SelectiveUnit) -> None:
-        super().__init__()
-        first, second = unit.conv0[0], unit.conv1[0]
-        assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
-        large, small = unit.large_gru, unit.small_gru
-        inputs = first.weight.shape[0]
-        wide = {
-            "changing": first.weight[:, HIDDEN:],
-            "joined_x": second.weight[:, :inputs],
-            "joined_hidden": second.weight[:, inputs:],
-            "gates": torch.cat([large.convz.weight, large.convr.weight]),
-            "new_hidden": large.convq.weight[:, :HIDDEN],
-            "new_x": large.convq.weight[:, HIDDEN:],
-        }
-        plain = {
-            "constant": first.weight[:, :HIDDEN].clone(),
-            "constant_bias": bias_of(first),
-            "no_bias": first.weight.new_zeros(inputs),
-            "joined_bias": bias_of(second),
-            "gates_bias": torch.cat([bias_of(large.convz), bias_of(large.convr)]),
-            "new_bias": bias_of(large.convq),
-            "small_gates": torch.cat([small.convz.weight, small.convr.weight]).flatten(1),
-            "small_gates_bias": torch.cat([bias_of(small.convz), bias_of(small.convr)]),
-            "small_new": small.convq.weight.flatten(1).clone(),
-            "small_new_bias": bias_of(small.convq),
-        }
-        for name, weight in wide.items():
-            self.register_buffer(name, winograd.transform_weight(weight), False)
-        for name, value in plain.items():
-            self.register_buffer(name, value, False)
-
-    def base(self, constant: Tensor) -> Tensor:
-        """As SelectiveUnit.base, channels last: (B, h, w, C)."""
-        return F.conv2d(constant, self.constant, self.constant_bias, padding=1).permute(0, 2, 3, 1).contiguous()
-
-    def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
-        h = hidden.permute(0, 2, 3, 1).contiguous()
-        changing = torch.cat([x.permute(0, 2, 3, 1) for x in inputs], 3)
-        x = winograd.convolve([changing], [self.changing], self.no_bias).add_(base).relu_()
-        del changing
-        joined = winograd.convolve([x, h], [self.joined_x, self.joined_hidden], self.joined_bias).relu_()
-        z, r = F.linear(joined, self.small_gates, self.small_gates_bias).sigmoid_().chunk(2, 3)
-        new = F.linear(torch.cat([r * h, x], 3), self.small_new, self.small_new_bias).tanh_()
-        small = torch.lerp(h, new, z)
-        z, r = winograd.convolve([joined], [self.gates], self.gates_bias).sigmoid_().chunk(2, 3)
-        del joined
-        new = winograd.convolve([r * h, x], [self.new_hidden, self.new_x], self.new_bias).tanh_()
-        large = torch.lerp(h, new, z)
-        return torch.lerp(large, small, attention.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-def bias_of(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias.detach()

@@ -7,6 +7,7 @@ convolution keeps the few rows that its kernel still needs: nothing is computed 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,7 +29,24 @@ def row_count(x: Tensor | None) -> int:
     return 0 if x is None else x.shape[ROWS]
 
 
-def convolve(x: Tensor, conv: nn.Conv2d | nn.Conv3d, padding: tuple[int, ...]) -> Tensor:
+@dataclass
+class Kernel:
+    """What RowConv needs of a convolution, for one that is no module."""
+
+    weight: Tensor
+    padding: tuple[int, ...]
+    bias: Tensor | None = None
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        self.kernel_size = tuple(self.weight.shape[2:])
+        self.stride = self.dilation = (1,) * len(self.kernel_size)
+
+
+Convolution = nn.Conv2d | nn.Conv3d | Kernel
+
+
+def convolve(x: Tensor, conv: Convolution, padding: tuple[int, ...]) -> Tensor:
     """conv(x) with another padding.
 
     On a CPU torch sends volumes of few rows to a kernel that unfolds them, 27 times the memory and several times slower than oneDNN's.
@@ -42,7 +60,7 @@ def convolve(x: Tensor, conv: nn.Conv2d | nn.Conv3d, padding: tuple[int, ...]) -
 class RowConv:
     """One convolution and what follows it, point by point."""
 
-    def __init__(self, conv: nn.Conv2d | nn.Conv3d, after: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, conv: Convolution, after: Callable[[Tensor], Tensor]) -> None:
         self._conv, self._after = conv, after
         self._kernel, self._stride, self._pad = conv.kernel_size[ROWS], conv.stride[ROWS], int(conv.padding[ROWS])
         self._kept: Tensor | None = None
@@ -61,6 +79,8 @@ class RowConv:
         elif top or bottom:
             x = F.pad(x, (0, 0, top, bottom))
         count = (x.shape[ROWS] + sum(pad) - self._kernel) // self._stride + 1
+        if not last:  # what a stride steps over may be in the next slab
+            count = min(count, x.shape[ROWS] // self._stride)
         if count <= 0:
             self._kept = x
             return None
@@ -85,15 +105,16 @@ class RowChain:
 
 
 class RowResidual:
-    """relu(inner(x) + x), with x held back until inner's rows arrive."""
+    """relu(inner(x) + skip(x)), with skip(x), or x itself, held back until inner's rows arrive."""
 
-    def __init__(self, inner: RowStage) -> None:
-        self._inner = inner
+    def __init__(self, inner: RowStage, skip: RowStage | None = None) -> None:
+        self._inner, self._skip = inner, skip
         self._waiting: Tensor | None = None
 
     def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
-        if slab is not None:
-            self._waiting = slab if self._waiting is None else torch.cat([self._waiting, slab], ROWS)
+        x = slab if self._skip is None else self._skip.push(slab, last)
+        if x is not None:
+            self._waiting = x if self._waiting is None else torch.cat([self._waiting, x], ROWS)
         y = self._inner.push(slab, last)
         if y is None:
             return None
@@ -115,9 +136,31 @@ def residual(block: Residual3d) -> RowResidual:
 
 
 def residual_2d(block: Residual2d) -> RowResidual:
-    """Of a block that keeps the image's size."""
-    first = RowConv(block.conv1, lambda y: relu(block.norm1(y)))
-    return RowResidual(RowChain(first, RowConv(block.conv2, lambda y: relu(block.norm2(y)))))
+    first, second = RowConv(block.conv1, lambda y: relu(block.norm1(y))), RowConv(block.conv2, lambda y: relu(block.norm2(y)))
+    skip = None
+    if block.downsample is not None:
+        conv, norm = block.downsample
+        assert isinstance(conv, nn.Conv2d)
+        skip = RowConv(conv, norm)
+    return RowResidual(RowChain(first, second), skip)
+
+
+def single_output(conv: nn.Conv3d) -> RowConv:
+    """A convolution (kd, kh, kw) to one channel, as one (1, kh, kw) to kd channels that are then added up along disparity.
+
+    Libraries compute many channels side by side: one channel takes them as long as eight or sixteen.
+    """
+    depth = conv.kernel_size[0]
+    assert conv.out_channels == 1 and conv.bias is not None and depth % 2 == 1
+    weight, bias = conv.weight.squeeze(0).transpose(0, 1).unsqueeze(2), conv.bias
+    kernel = Kernel(weight, (0, *(int(p) for p in conv.padding[1:])))
+
+    def add_up(y: Tensor) -> Tensor:
+        levels = y.shape[2]
+        padded = F.pad(y, (0, 0, 0, 0, depth // 2, depth // 2))
+        return sum((padded[:, k : k + 1, k : k + levels] for k in range(1, depth)), padded[:, :1, :levels] + bias)
+
+    return RowConv(kernel, add_up)
 
 
 def axial_planar(block: AxialPlanar) -> RowConv:

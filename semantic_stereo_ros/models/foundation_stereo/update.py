@@ -15,7 +15,7 @@ SAMPLES = LEVELS * TAPS * (28 + 1)
 
 
 class MotionEncoder(nn.Module):
-    """Look-ups (B, 522, h, w) and disparity (B, 1, h, w) -> (B, 128, h, w), the disparity itself last."""
+    """Reduced look-ups (B, 256, h, w) and disparity (B, 1, h, w) -> (B, 128, h, w), the disparity itself last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,11 +25,18 @@ class MotionEncoder(nn.Module):
         self.convd2 = nn.Conv2d(64, 64, 3, padding=1)
         self.conv = nn.Conv2d(320, MOTION - 1, 3, padding=1)
 
-    def forward(self, samples: Tensor, disparity: Tensor) -> Tensor:
-        cost = relu(self.convc2(relu(self.convc1(samples))))
+    def reduce(self, samples: Tensor) -> Tensor:
+        """Look-ups (B, 522, h, w) -> (B, 256, h, w), each pixel by itself."""
+        return relu(self.convc1(samples))
+
+    def shape(self, disparity: Tensor) -> Tensor:
+        """(B, 1, h, w) -> (B, 64, h, w)."""
+        return relu(self.convd2(relu(self.convd1(disparity))))
+
+    def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
+        cost = relu(self.convc2(cost))
         d = disparity.to(cost.dtype)
-        shape = relu(self.convd2(relu(self.convd1(d))))
-        return torch.cat([relu(self.conv(torch.cat([cost, shape], 1))), d], 1)
+        return torch.cat([relu(self.conv(torch.cat([cost, self.shape(d)], 1))), d], 1)
 
 
 class GatedUnit(nn.Module):
@@ -116,14 +123,17 @@ class UpdateBlock(nn.Module):
         """What context.inputs add to each level's unit, once for all steps."""
         return [unit.base(x) for unit, x in zip((self.gru04, self.gru08, self.gru16), inputs)]
 
-    def forward(self, context: Context, bases: list[Tensor], samples: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-        """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32, and the motion feature."""
+    def forward(self, context: Context, bases: list[Tensor], cost: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+        """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32, and the motion feature.
+
+        cost: the encoder's reduced look-ups (B, 256, h, w).
+        """
         n4, n8, n16 = context.hidden
         b4, b8, b16 = bases
         a4, a8, a16 = context.attention
         n16 = self.gru16(a16, n16, b16, pool(n8))
         n8 = self.gru08(a8, n8, b8, pool(n4), enlarge(n16, n8))
-        motion = self.encoder(samples, disparity)
+        motion = self.encoder(cost, disparity)
         n4 = self.gru04(a4, n4, b4, motion, enlarge(n8, n4))
         context.hidden = [n4, n8, n16]
         return self.disp_head(n4).float(), motion

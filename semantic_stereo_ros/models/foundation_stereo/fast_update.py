@@ -1,0 +1,84 @@
+"""Parts of the recurrent update by winograd.convolve: for a CPU in float32. They wrap the ordinary parts and share their weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semantic_stereo_ros.models import winograd
+from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN
+from semantic_stereo_ros.models.foundation_stereo.update import GatedUnit, MotionEncoder, SelectiveUnit
+
+
+def pays(x: Tensor) -> bool:
+    """Whether an image (B, C, h, w) is large enough."""
+    return x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
+
+
+class FastUnit(nn.Module):
+    """SelectiveUnit. Inside, images are (B, h, w, C)."""
+
+    def __init__(self, unit: SelectiveUnit) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def base(self, constant: Tensor) -> Tensor:
+        return self.unit.base(constant)
+
+    def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
+        unit = self.unit
+        if not pays(hidden):
+            return unit(attention, hidden, base, *inputs)
+        first, second = unit.conv0[0].weight, unit.conv1[0].weight
+        assert isinstance(first, Tensor) and isinstance(second, Tensor)
+        parts = [rows_first(x) for x in inputs]
+        x = winograd.convolve(parts, first[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None)
+        del parts, inputs
+        x = x.add_(rows_first(base)).relu_()
+        h, width = rows_first(hidden), x.shape[3]
+        joined = winograd.convolve([x, h], second.split([width, HIDDEN], 1), unit.conv1[0].bias).relu_()  # pyright: ignore[reportArgumentType]
+        small, large = unit.small_gru, unit.large_gru
+        weight = torch.cat([large.convz.weight, large.convr.weight])
+        gates = winograd.convolve([joined], [weight], _joined_bias(large)).sigmoid_()
+        few = F.linear(joined, torch.cat([small.convz.weight, small.convr.weight]).flatten(1), _joined_bias(small)).sigmoid_()
+        del joined, weight
+        z, r = gates.chunk(2, 3)
+        q = winograd.convolve([r.mul_(h), x], large.convq.weight.split([HIDDEN, width], 1), large.convq.bias).tanh_()
+        result = torch.lerp(h, q, z)
+        del gates, z, r, q
+        z, r = few.chunk(2, 3)
+        weight = small.convq.weight.flatten(1)
+        q = F.linear(r.mul_(h), weight[:, :HIDDEN], small.convq.bias).add_(F.linear(x, weight[:, HIDDEN:])).tanh_()
+        return result.lerp_(torch.lerp(h, q, z), rows_first(attention)).permute(0, 3, 1, 2)
+
+
+class FastMotionEncoder(nn.Module):
+    """MotionEncoder."""
+
+    def __init__(self, encoder: MotionEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def reduce(self, samples: Tensor) -> Tensor:
+        return self.encoder.reduce(samples)
+
+    def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
+        encoder = self.encoder
+        if not pays(cost):
+            return encoder(cost, disparity)
+        shape = rows_first(encoder.shape(disparity))
+        cost = winograd.convolve([rows_first(cost)], [encoder.convc2.weight], encoder.convc2.bias).relu_()
+        weights = encoder.conv.weight.split([cost.shape[3], shape.shape[3]], 1)
+        y = winograd.convolve([cost, shape], weights, encoder.conv.bias).relu_()
+        return torch.cat([y, rows_first(disparity)], 3).permute(0, 3, 1, 2)
+
+
+def rows_first(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h, w, C); without a copy where channels come last in memory."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _joined_bias(unit: GatedUnit) -> Tensor:
+    assert unit.convz.bias is not None and unit.convr.bias is not None
+    return torch.cat([unit.convz.bias, unit.convr.bias])
