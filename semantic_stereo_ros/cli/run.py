@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.cli import common
+from semantic_stereo_ros.cli import common, prompts
 from semantic_stereo_ros.io.images import read_labels
 from semantic_stereo_ros.io.sequences import MeasuredFiles, open_pairs
 from semantic_stereo_ros.io.writers import ResultWriter
@@ -45,6 +45,9 @@ def run(
         None, "--map-scale", min=1e-6, help="Values per px or m in those files, where they differ: 5000 for TUM's depth, 256 for KITTI's."
     ),
     masks: Optional[Path] = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
+    prompt_boxes: list[str] = prompts.Boxes,
+    prompt_points: list[str] = prompts.Points,
+    prompts_file: Optional[Path] = prompts.File,
     poses: Optional[Path] = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
     z_far: Optional[float] = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
     baseline: Optional[float] = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
@@ -60,7 +63,13 @@ def run(
     Writes below OUTPUT: stereo/ (disparity.npy in px, depth.npy in m, pictures, cloud.ply), segmentation/ (masks.png with 16-bit
     ids, overlay.png), fusion/ (overlay.png, objects.json) and 3d/cloud_clean.ply; sequences get one numbered set per frame.
 
+    Prompts say where objects are; the class that you give one is its class_name in objects.json. Of a sequence they are those of the
+    first frame: with segmentation.sam2.mode=track the objects are followed from there, else the same prompts hold in every frame.
+
     Example: semantic-stereo run left.png right.png -c calib.txt -o out --z-far 20
+
+    Example: semantic-stereo run left.png right.png -c calib.txt -o out --segmentation sam2 --set segmentation.sam2.mode=prompted
+    --prompt-box 20,150,90,220,class=cup --prompt-point 300,80,class=ball
     """
     measured = _measured(disparity, depth, map_scale)
     if stereo is None and measured is not None:
@@ -71,6 +80,7 @@ def run(
             f"the stereo backend is {config.stereo.backend} and {'a' if measured else 'no'} disparity or depth is given: --stereo external "
             "and --disparity or --depth belong together"
         )
+    given_prompts = prompts.given_prompts(prompt_boxes, prompt_points, prompts_file, config, masks)
     pairs = open_pairs(left, right, calibration, measured=measured, baseline_m=baseline, rectified=rectified, poses=poses, fps=fps)
     total = len(pairs) if limit is None else min(limit, len(pairs))
     given = Segmentation.from_labels(read_labels(masks)) if masks is not None else None
@@ -82,7 +92,10 @@ def run(
         with common.progress_bar(quiet) as progress:
             task = progress.add_task("measuring", total=total, note="")
             for frame, name in itertools.islice(pairs, total):
-                first, scene = scene is None, pipeline(frame, given)
+                first = scene is None
+                if first and given_prompts is not None:
+                    pipeline.segmentation.set_prompts(given_prompts.at(frame))
+                scene = pipeline(frame, given)
                 if first:
                     common.report_findings(scene, unchecked)
                 writer.write(scene, name)
