@@ -23,7 +23,7 @@ def test_an_object_prompted_in_the_first_frame_is_followed(tmp_path):
     prompt = "160,120,class=crate,id=7"  # where this fill of the weights sees something
     settings = {"checkpoint": tiny_sam2.checkpoint(), "image_size": 256, "device": "cpu", "mode": "track", "key_frame_interval": 100}
     arguments = f"left right -c K.txt -o out --compact --segmentation sam2 --prompt-point {prompt}".split()
-    for key, value in {**settings, "min_iou": 1.0}.items():  # no mask is found without a prompt
+    for key, value in {**settings, "split_at_depth": False, "min_iou": 1.0}.items():  # no mask is found without a prompt
         arguments += ["--set", f"segmentation.sam2.{key}={value}"]
     command = [sys.executable, "-m", "semantic_stereo_ros.cli.main", "run", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
