@@ -263,6 +263,8 @@ def _scene_values(health: StreamHealth, now_s: float) -> Values:
         values["row error, median (px)"] = f"{rows.median_abs_px:.2f}" if rows.known else "unknown"
         values["row offset, signed (px)"] = f"{rows.median_px:+.2f}" if rows.known else "unknown"
         values["row error points"] = str(rows.points)
+    if health.objects:
+        values["objects"] = health.objects
     if health.pair_findings:
         values["pair"] = " ".join(found.message for found in health.pair_findings)
     return values

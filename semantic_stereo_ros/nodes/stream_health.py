@@ -5,7 +5,8 @@ Each part that a node does not have (no camera pair, no scene) stays empty and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ from semantic_stereo_ros.geometry.epipolar import Finding
 from semantic_stereo_ros.geometry.row_watch import RowError
 from semantic_stereo_ros.nodes.findings import Diagnosis
 from semantic_stereo_ros.nodes.windows import Total, Window
-from semantic_stereo_ros.types import Disparity, Scene, SceneStatus
+from semantic_stereo_ros.types import Disparity, ObjectState, Scene, SceneObject, SceneStatus
 
 CLOCKS_APART_S = 60.0
 
@@ -86,6 +87,7 @@ class StreamHealth:
     busy_since_s: since when one frame is in work, None between two.
     last_error: of the newest refused frame, '' after a good one. switching: what is being loaded beside the old backend;
     switch_refused, prompts_refused: why the newest change or prompts were not taken. notes: what backends do otherwise than asked.
+    objects: how many tracked objects are in which state, and their scores; '' without a scene.
     """
 
     inputs: Mapping[str, InputHealth] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class StreamHealth:
     unserved: Mapping[str, str] = field(default_factory=dict)
     valid_fraction: Window = field(default_factory=Window)
     scene_reason: str = ""
+    objects: str = ""
     row_error: RowError | None = None
     pair_findings: tuple[Finding, ...] = ()
     resources: ResourceHealth = field(default_factory=ResourceHealth)
@@ -141,5 +144,14 @@ class StreamHealth:
     def saw_scene(self, now_s: float, scene: Scene) -> None:
         """What a finished scene says of the view, and the time that each stage took."""
         self.scene_reason = scene.reason if scene.status == SceneStatus.CANNOT_TELL else ""
+        self.objects = _in_brief(scene.objects)
         self.saw_disparity(now_s, scene.disparity)
         self.took(now_s, **scene.timings_s)
+
+
+def _in_brief(objects: Sequence[SceneObject]) -> str:
+    """'3 visible, 1 lost; scores 0.52 to 0.97': states in the order of ObjectState, without those that no object has."""
+    counts = Counter(item.state for item in objects)
+    states = ", ".join(f"{counts[state]} {state.name.lower()}" for state in ObjectState if counts[state])
+    scores = [item.score for item in objects]
+    return f"{states}; scores {min(scores):.2f} to {max(scores):.2f}" if scores else "none"

@@ -109,6 +109,7 @@ def test_values_are_measured(patient):
     assert float(values["scene: row error, median (px)"]) < 0.3
     assert 50 < float(values["scene: pixels with disparity (%)"]) <= 100
     assert 10 < float(values["machine: memory (MB)"]) < 4000 and float(values["machine: CPU (cores)"]) > 0
+    assert re.fullmatch(r"\d+ visible.*; scores [\d.]+ to [\d.]+", values["scene: objects"])
     assert values["processing: stereo backend"] == "sgbm"
     for stage in ("stereo", "segmentation", "fusion", "tracking", "processing", "publishing"):
         p50, p95 = (float(text) for text in values[f"processing: {stage} p50 / p95 (ms)"].split(" / "))

@@ -12,6 +12,9 @@ from semantic_stereo_ros.nodes.findings import ERROR, FINDINGS, OK, WARN, diagno
 from semantic_stereo_ros.nodes.node_options import DiagnosticsConfig
 from semantic_stereo_ros.nodes.stream_health import InputHealth, JoinHealth, ResourceHealth, StreamHealth
 from semantic_stereo_ros.nodes.windows import Total, Window
+from semantic_stereo_ros.pipeline import Pipeline
+from semantic_stereo_ros.synthetic import random_sequence
+from semantic_stereo_ros.types import ObjectState
 
 NOW = 100.0
 CONFIG = DiagnosticsConfig(min_input_rate_hz=0.0)
@@ -263,3 +266,17 @@ def test_total_tells_what_it_grew_by():
     for second, value in enumerate([3, 3, 10, 10, 12]):
         total.update(float(second), value)
     assert total.value == 12 and total.recent(4.0) == 12 and total.recent(6.5) == 9 and total.recent(7.5) == 2 and total.recent(20.0) == 0
+
+
+def test_tracked_objects_are_counted_by_state_with_their_scores():
+    """A real scene whose nearest object is said to be hidden and another to be lost."""
+    scene = Pipeline()(random_sequence(21, 1, (320, 240))[0].frame)
+    changed = {0: (ObjectState.OCCLUDED, 0.25), 1: (ObjectState.LOST, 0.75)}
+    objects = [dataclasses.replace(o, state=ObjectState.VISIBLE, score=0.5) for o in scene.objects]
+    for index, (state, score) in changed.items():
+        objects[index] = dataclasses.replace(objects[index], state=state, score=score)
+    health = healthy()
+    assert "objects" not in next(s for s in assess(health, CONFIG, NOW).statuses if s.name == "scene").values
+    for shown, said in ((objects, f"{len(objects) - 2} visible, 1 occluded, 1 lost; scores 0.25 to 0.75"), ([], "none")):
+        health.saw_scene(NOW, dataclasses.replace(scene, objects=tuple(shown)))
+        assert next(s for s in assess(health, CONFIG, NOW).statuses if s.name == "scene").values["objects"] == said
