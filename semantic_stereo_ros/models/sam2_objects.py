@@ -20,18 +20,18 @@ Detector = Callable[[ImageFeatures], Tensor]
 
 @dataclass(frozen=True)
 class Rules:
-    """key_frame_interval: objects are looked for in every so many frames. max_objects: that are found so. match_iou: what is found is a
-    known object from this overlap on. new_share: it is a new one if known objects cover less than this share of it. depth_tolerance: a
-    known object's disparity differs by at most this share. lost_frames: unseen for longer, an object is LOST, not OCCLUDED; drop_frames:
-    unseen for longer, it is forgotten, unless it was prompted."""
+    """key_frame_interval: objects are looked for in every so many frames. max_objects: that are found so. lost_frames: unseen for longer,
+    an object is LOST, not OCCLUDED; drop_frames: unseen for longer, it is forgotten, unless it was prompted. match_iou: what is found is
+    a known object from this overlap on. new_share: it is a new one if known objects cover less than this share of it. depth_tolerance: a
+    known object's disparity differs by at most this share."""
 
-    key_frame_interval: int = 15
-    max_objects: int = 32
+    key_frame_interval: int
+    max_objects: int
+    lost_frames: int
+    drop_frames: int
     match_iou: float = 0.5
     new_share: float = 0.3
     depth_tolerance: float = 0.3
-    lost_frames: int = 10
-    drop_frames: int = 60
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class _Known:
 class ObjectStream:
     """One stream of one image size; `reset` before another. Found objects are called 'track:1', 'track:2', ..., each name once."""
 
-    def __init__(self, tracker: StreamTracker, rules: Rules | None = None) -> None:
+    def __init__(self, tracker: StreamTracker, rules: Rules) -> None:
         self._tracker = tracker
-        self._rules = rules or Rules()
+        self._rules = rules
         self.reset()
 
     def reset(self) -> None:

@@ -111,7 +111,7 @@ class Predictions:
 class StreamTracker:
     """Tracks objects, each under the caller's key, through one stream. Not safe for threads; the model can be shared.
 
-    memory_frames: of the last frames, so many are remembered (1 up to what the model learned, 6). prompt_frames: so many frames with
+    memory_frames: of the last frames, so many are remembered; None = as many as the model learned, 6. prompt_frames: so many frames with
     prompts are remembered of each object, the newest. objects_per_pass: larger batches are cut, which bounds the memory at work. dtype:
     of the arithmetic; what is predicted comes in float32.
     Raises ConfigError for numbers that the model cannot use.
@@ -120,17 +120,18 @@ class StreamTracker:
     def __init__(
         self,
         model: SAM2Base,
-        memory_frames: int = 6,
+        memory_frames: int | None = None,
         prompt_frames: int = 4,
         objects_per_pass: int = 16,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not 1 <= memory_frames < model.num_maskmem:
-            raise ConfigError(f"this SAM 2 remembers 1..{model.num_maskmem - 1} recent frames, got memory_frames {memory_frames}")
+        most = model.num_maskmem - 1
+        if memory_frames is not None and not 1 <= memory_frames <= most:
+            raise ConfigError(f"this SAM 2 remembers 1..{most} recent frames, got memory_frames {memory_frames}")
         if prompt_frames < 1 or objects_per_pass < 1:
             raise ConfigError(f"prompt_frames and objects_per_pass must be 1 or more, got {prompt_frames} and {objects_per_pass}")
         self._model, self._dtype = model, dtype
-        self._limits = prompt_frames, memory_frames, model.max_obj_ptrs_in_encoder - 1
+        self._limits = prompt_frames, most if memory_frames is None else memory_frames, model.max_obj_ptrs_in_encoder - 1
         self._objects_per_pass = objects_per_pass
         self._banks: dict[str, MemoryBank] = {}
         self._frame = -1

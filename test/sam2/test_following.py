@@ -18,10 +18,12 @@ FRAME = StereoFrame(np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8), RIG)
 A, B, C = box(8, 8), box(40, 8), box(70, 40)
 CUP, DOOR = MaskPrompt(3, A, class_name="cup"), MaskPrompt(9, B)
 
+RULES = {"key_frame_interval": 15, "max_objects": 32, "lost_frames": 10, "drop_frames": 60}
+
 
 def follower(hidden=None, find=None, **rules) -> tuple[Follower, ScriptedTracker]:
     tracker = ScriptedTracker(hidden)
-    return Follower(ObjectStream(tracker, Rules(**rules)), tracker.image_size, find), tracker  # type: ignore[arg-type]
+    return Follower(ObjectStream(tracker, Rules(**{**RULES, **rules})), tracker.image_size, find), tracker  # type: ignore[arg-type]
 
 
 def said(segmentation) -> list[tuple]:
@@ -116,7 +118,7 @@ def test_the_model_follows_what_a_mask_prompt_shows(model):
     rig = StereoRig((320, 240), 300.0, 300.0, 159.5, 119.5, 0.1)
     mask = np.zeros((240, 320), bool)
     mask[80:180, 100:220] = True
-    follow = Follower(ObjectStream(StreamTracker(model)), model.image_size)
+    follow = Follower(ObjectStream(StreamTracker(model), Rules(**RULES)), model.image_size)
     follow.set_prompts(PromptSet((MaskPrompt(5, mask, class_name="crate"),)))
     for i in range(3):
         image = oracle.moving_image(i)

@@ -15,7 +15,7 @@ from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, Predictions
 from semantic_stereo_ros.types import ObjectState
 
 IMAGE = np.zeros((*SHAPE, 3), np.uint8)
-RULES = Rules(key_frame_interval=4, lost_frames=2, drop_frames=5)
+RULES = Rules(key_frame_interval=4, max_objects=32, lost_frames=2, drop_frames=5)
 
 
 A, B, C = box(8, 8), box(40, 8), box(70, 40)
@@ -72,7 +72,8 @@ def test_depth_tells_whether_it_is_the_same_object(later_px, name):
 
 
 def test_prompted_objects_are_never_dropped_and_have_a_room_of_their_own():
-    stream = ObjectStream(ScriptedTracker({"prompt:7": range(1, 100)}), Rules(key_frame_interval=4, max_objects=1, drop_frames=2))  # type: ignore[arg-type]
+    rules = Rules(key_frame_interval=4, max_objects=1, lost_frames=10, drop_frames=2)
+    stream = ObjectStream(ScriptedTracker({"prompt:7": range(1, 100)}), rules)  # type: ignore[arg-type]
     prompt = ObjectPrompt.at(SHAPE, 96, mask=C)
     frames = [stream(IMAGE, {"prompt:7": prompt} if f == 0 else None, lambda _: torch.from_numpy(np.stack([A, B]))) for f in range(6)]
     assert names(frames[5]) == ["prompt:7", "track:1"]

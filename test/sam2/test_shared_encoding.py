@@ -35,7 +35,7 @@ def test_objects_are_found_followed_and_found_again(model):
         looks.append(len(masks))
         return masks
 
-    stream = ObjectStream(StreamTracker(model), Rules(key_frame_interval=3, max_objects=6))
+    stream = ObjectStream(StreamTracker(model), Rules(key_frame_interval=3, max_objects=6, lost_frames=10, drop_frames=60))
     follow = Follower(stream, model.image_size, find)
     found = []
     for i in range(4):

@@ -37,7 +37,9 @@ def resident_bytes() -> int:
 
 def run(model, frames: int, sample):
     """Per period one look finds an object, one prompt comes and goes; sample() at the end of each."""
-    stream = ObjectStream(StreamTracker(model, prompt_frames=2), Rules(key_frame_interval=PERIOD, max_objects=3, drop_frames=1))
+    stream = ObjectStream(
+        StreamTracker(model, prompt_frames=2), Rules(key_frame_interval=PERIOD, max_objects=3, lost_frames=10, drop_frames=1)
+    )
     images = tracking_oracle.clip(PERIOD, *SHAPE)
     samples, states = [], set()
     for i in range(frames):

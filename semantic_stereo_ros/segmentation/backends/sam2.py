@@ -103,7 +103,7 @@ class Backend:
 
         config = self.config
         tracker = StreamTracker(model, memory_frames=config.memory_frames, dtype=self._image.dtype)
-        rules = Rules(config.key_frame_interval, config.max_objects, lost_frames=config.lost_frames, drop_frames=config.drop_frames)
+        rules = Rules(config.key_frame_interval, config.max_objects, config.lost_frames, config.drop_frames)
         return Follower(ObjectStream(tracker, rules), config.image_size, self._find_for_tracking)
 
     def set_prompts(self, prompts: PromptSet) -> None:
