@@ -60,16 +60,16 @@ def terms_px(spread: ObjectSpread) -> np.ndarray:
 # Coefficients of terms_px for the median and for the near percentile, fitted to bench/sigma_calibration's data; see the decision record.
 COEFFICIENTS = np.array(
     [
-        (0.045, 0.04),  # an error that all objects have
-        (0.30, 0.22),  # the pixels' own sigma, as it does not average out
+        (0.043, 0.025),  # an error that all objects have
+        (0.29, 0.22),  # the pixels' own sigma, as it does not average out
         (1.0, 0.6),  # more of it where the mask is too thin to leave out a rim (such masks are rare: set, not fitted)
-        (1.0, 0.5),  # extent of the object, where disparity is missing inside the mask: its median shifts
+        (0.95, 0.25),  # extent of the object, where disparity is missing inside the mask: its median shifts
         (0.10, 0.0),  # the same, where it is missing around the mask
-        (0.17, 0.15),  # deeper than wide
+        (0.16, 0.35),  # deeper than wide
         (0.12, 1.1),  # a near tail: it may be another object's
-        (0.43, 0.0),  # the rim and the filled pixels move the median
-        (2.7, 10.8),  # sampling: neighbours err alike, at the near end as if 120 of them were one
-        (0.43, 0.20),  # what only the left camera sees of it
+        (0.42, 0.0),  # the rim and the filled pixels move the median
+        (2.6, 12.0),  # sampling: neighbours err alike, at the near end as if 140 of them were one
+        (0.42, 0.10),  # what only the left camera sees of it
         (0.35, 0.35),  # what lies nearer than the searched range (set, not fitted)
     ]
 )
