@@ -69,7 +69,7 @@ COEFFICIENTS = np.array(
         (0.12, 1.1),  # a near tail: it may be another object's
         (0.42, 0.0),  # the rim and the filled pixels move the median
         (2.6, 12.0),  # sampling: neighbours err alike, at the near end as if 140 of them were one
-        (0.42, 0.10),  # what only the left camera sees of it
+        (0.42, 0.15),  # what only the left camera sees of it
         (0.35, 0.35),  # what lies nearer than the searched range (set, not fitted)
     ]
 )
