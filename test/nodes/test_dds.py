@@ -59,6 +59,7 @@ def test_profiles_hold_the_size_of_their_name_and_replace_the_builtin_transports
     assert root.findtext(f".//{NAMESPACE}segment_size") == str(size_mb * 1024 * 1024)
     assert root.findtext(f".//{NAMESPACE}useBuiltinTransports") == "false"
     assert [e.text for e in root.iter(f"{NAMESPACE}type")] == ["SHM", "UDPv4"]
+    assert [root.findtext(f".//{NAMESPACE}leaseAnnouncement/{NAMESPACE}{unit}") for unit in ("sec", "nanosec")] == ["0", "500000000"]
 
 
 def test_domains_differ_and_lie_below_the_ephemeral_ports():
