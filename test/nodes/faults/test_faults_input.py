@@ -182,3 +182,9 @@ def test_simulated_clock_that_jumps_back(new_patient, recovered):
         if v.key == "age p50 / p95 (ms)" and "/" in v.value
     ]
     assert all(0 <= age < 60_000 for age in ages), "an age across the jump would be minus 500 s"
+
+
+def test_nothing_is_held_against_a_camera_that_works_again(running):
+    """After all of the above."""
+    running.diagnostics.clear()
+    running.play(lambda: any(m.status[0].message.startswith("running at") for m in running.diagnostics), "a summary without a fault")
