@@ -107,7 +107,7 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Adds up the storages that operations return, until they are freed."""
+    """Adds up the storages that operations return, until they are freed; not those that were there before, of which they return views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,16 +115,20 @@ class _LiveBytes(TorchDispatchMode):
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor.untyped_storage(), 0)
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
-                self._see(tensor.untyped_storage())
+                storage = tensor.untyped_storage()
+                self._see(storage, storage.nbytes())
         return result
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
+    def _see(self, storage: torch.UntypedStorage, size: int) -> None:
         key = storage._cdata
         if key not in self._known:
-            self._known[key] = storage.nbytes()
+            self._known[key] = size
             self.now += self._known[key]
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._forget, key)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 TILE = 4
 POINTS = 36
-BAND_BYTES = 16 << 20
+BAND_BYTES = 8 << 20
 LEAST_PIXELS = 1200
 """Smaller images are convolved faster directly."""
 _INPUT = torch.tensor(

@@ -13,6 +13,7 @@ from filling import fill
 from plain_foundation_stereo import Plain
 
 from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.models import winograd
 from semantic_stereo_ros.models.foundation_stereo.inference import predict, predict_hierarchical
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
@@ -87,7 +88,8 @@ def test_each_stage_equals_the_plain_form_however_the_volume_is_cut(filled_state
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_preparing_for_inference_changes_nothing(filled_state, pair, fast):
+def test_preparing_for_inference_changes_nothing(filled_state, pair, fast, monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST_PIXELS", 0)
     left, right = pair(64, 96)
     state = filled_state()
     with torch.inference_mode():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, Gate, conv3, leaky, up3
-from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowConv, axial_planar, conv_norm
+from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowCollector, RowConv, axial_planar, conv_norm
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.transformer import Encoder, transform
 
@@ -38,17 +38,20 @@ class CostAggregation(nn.Module):
         self.feature_att_up_16 = Gate(320, 112)
         self.feature_att_up_8 = Gate(192, 56)
 
-    def down(self, slabs: Iterator[tuple[Tensor | None, bool]]) -> tuple[Tensor, Tensor]:
-        """Reads the volume's slabs; (e1 before its axial convolutions (B, 56, D/2, h/2, w/2), patches (B, 28, D/4, h/4, w/4))."""
+    def down(self, slabs: Iterator[tuple[Tensor | None, bool]], height: int) -> tuple[Tensor, Tensor]:
+        """Reads the slabs of a volume of `height` rows.
+
+        Returns e1 before its axial convolutions (B, 56, D/2, h/2, w/2), and patches (B, 28, D/4, h/4, w/4).
+        """
         first = self.conv1[0]
         conv, norm = self.conv_patch
         assert isinstance(conv, nn.Conv3d)
         halving, patching = conv_norm(first), RowConv(conv, norm)  # pyright: ignore[reportArgumentType]
-        halves, patches = [], []
+        halves, patches = RowCollector(height // 2), RowCollector(height // PATCH)
         for slab, last in slabs:
-            halves.append(halving.push(slab, last))
-            patches.append(patching.push(slab, last))
-        return torch.cat([x for x in halves if x is not None], ROWS), torch.cat([x for x in patches if x is not None], ROWS)
+            halves.add(halving.push(slab, last))
+            patches.add(patching.push(slab, last))
+        return halves.result(), patches.result()
 
     def hourglass(self, half: Tensor, features: list[Tensor], trace: Trace) -> Tensor:
         """(B, 56, D/2, h/2, w/2) -> the same shape. features: of the left image at 1/4, 1/8, 1/16, 1/32."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvNorm, Residual2d, relu
-from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowConv, residual_2d
+from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowCollector, RowConv, residual_2d
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 HIDDEN = 128
@@ -69,8 +69,10 @@ class ContextNetwork(nn.Module):
         stem = RowConv(self.conv1, lambda y: relu(self.norm1(y)))
         chain = RowChain(stem, *(residual_2d(block) for block in blocks))  # pyright: ignore[reportArgumentType]
         height = image.shape[ROWS]
-        slabs = [chain.push(image[..., start : start + SLAB, :], start + SLAB >= height) for start in range(0, height, SLAB)]
-        return torch.cat([x for x in slabs if x is not None], ROWS)
+        result = RowCollector(height // 4)
+        for start in range(0, height, SLAB):
+            result.add(chain.push(image[..., start : start + SLAB, :], start + SLAB >= height))
+        return result.result()
 
 
 class ChannelAttention(nn.Module):

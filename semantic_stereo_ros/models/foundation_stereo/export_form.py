@@ -49,11 +49,10 @@ class ExportForm(nn.Module):
         probability = model.classifier(filtered).squeeze(1).float().softmax(1)
         disparity = (probability * self.levels).sum(1, keepdim=True)
         geometry, correlation = WholeGeometry(filtered), WholeCorrelation(lefts[0], right_feature)
-        bases = model.update_block.bases(context.inputs)
+        bases, encoder = model.update_block.bases(context.inputs), model.update_block.encoder
         for _ in range(self.iterations):
-            cost = model.update_block.encoder.reduce(look_up(geometry, correlation, disparity))
-            delta, _ = model.update_block(context, bases, cost, disparity)
-            disparity = disparity + delta
+            cost = encoder.reduce(look_up(geometry, correlation, disparity))
+            disparity = disparity + model.update_block(context, bases, encoder(cost, disparity))
         logits = model.spx_gru(model.spx_2_gru(model.update_block.mask_feature(context.hidden[0]), stem))
         return upsample(disparity, logits)
 

@@ -12,8 +12,8 @@ from semantic_stereo_ros.models.foundation_stereo.update import GatedUnit, Motio
 
 
 def pays(x: Tensor) -> bool:
-    """Whether an image (B, C, h, w) is large enough."""
-    return x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
+    """Whether an image (B, C, h, w) is large enough; a compiler does better with the direct form."""
+    return not torch.compiler.is_compiling() and x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
 
 
 class FastUnit(nn.Module):
@@ -26,16 +26,22 @@ class FastUnit(nn.Module):
     def base(self, constant: Tensor) -> Tensor:
         return self.unit.base(constant)
 
-    def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
+    def first(self, base: Tensor, *inputs: Tensor) -> Tensor:
+        if not pays(base):
+            return self.unit.first(base, *inputs)
+        weight = self.unit.conv0[0].weight
+        assert isinstance(weight, Tensor)
+        parts = [rows_first(x) for x in inputs]
+        x = winograd.convolve(parts, weight[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None)
+        return x.add_(rows_first(base)).relu_().permute(0, 3, 1, 2)
+
+    def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
         unit = self.unit
         if not pays(hidden):
-            return unit(attention, hidden, base, *inputs)
-        first, second = unit.conv0[0].weight, unit.conv1[0].weight
-        assert isinstance(first, Tensor) and isinstance(second, Tensor)
-        parts = [rows_first(x) for x in inputs]
-        x = winograd.convolve(parts, first[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None)
-        del parts, inputs
-        x = x.add_(rows_first(base)).relu_()
+            return unit(attention, hidden, x)
+        second = unit.conv1[0].weight
+        assert isinstance(second, Tensor)
+        x = rows_first(x)
         h, width = rows_first(hidden), x.shape[3]
         joined = winograd.convolve([x, h], second.split([width, HIDDEN], 1), unit.conv1[0].bias).relu_()  # pyright: ignore[reportArgumentType]
         small, large = unit.small_gru, unit.large_gru

@@ -15,7 +15,15 @@ from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Ga
 from semantic_stereo_ros.models.foundation_stereo.context import ChannelAttention, ContextNetwork, SpatialAttention, make_context
 from semantic_stereo_ros.models.foundation_stereo.features import FeatureExtractor
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
-from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, conv_norm, residual, row_count, single_output
+from semantic_stereo_ros.models.foundation_stereo.streaming import (
+    ROWS,
+    RowChain,
+    RowCollector,
+    conv_norm,
+    residual,
+    row_count,
+    single_output,
+)
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.update import UpdateBlock
 from semantic_stereo_ros.models.foundation_stereo.upsample import JoinStem, upsample
@@ -113,14 +121,14 @@ class FoundationStereo(nn.Module):
         sequence, steps = [], 0
         for k in range(iterations):
             trace.add(f"disp_in_{k}", disparity)
-            cost = self.sampled(geometry, correlation, disparity.detach(), slab_rows, trace, f"geo_feat_{k}")
-            delta, motion = self.update_block(context, bases, cost, disparity.detach())
-            del cost
+            motion = self.motion(geometry, correlation, disparity.detach(), slab_rows, trace, f"geo_feat_{k}")
+            delta = self.update_block(context, bases, motion)
             trace.add(f"delta_{k}", delta)
             if k == 0:
                 trace.add("motion_0", motion)
                 for level, net in zip(("04", "08", "16"), context.hidden):
                     trace.add(f"net{level}_1", net)
+            del motion
             disparity = disparity + delta
             steps = k + 1
             if every_step:
@@ -139,22 +147,24 @@ class FoundationStereo(nn.Module):
         """Features of the left image at four scales and of the right at 1/4 -> the filtered volume's table and logits (B, D, h, w)."""
         batch, _, height, width = lefts[0].shape
         levels = self.config.levels
-        half, patches = self.cost_agg.down(self._slabs(lefts[0], right, rows, trace))
+        half, patches = self.cost_agg.down(self._slabs(lefts[0], right, rows, trace), height)
+        hardware.trim_heap(half.device)
         half = self.cost_agg.hourglass(half, lefts, trace)
         tokens = self.cost_agg.tokens(patches, trace)
         del patches
+        hardware.trim_heap(half.device)
         table = GeometryTable(batch, half.shape[1] // 2, levels, height, width, half)
         first, second, last_conv = self.classifier
         assert isinstance(second, Residual3d) and isinstance(last_conv, nn.Conv3d)
         classifier = RowChain(conv_norm(first), residual(second), single_output(last_conv))  # pyright: ignore[reportArgumentType]
-        logits = []
+        logits = RowCollector(height)
 
         def take(slab: Tensor, last: bool) -> None:
             table.add(slab)
-            logits.append(classifier.push(slab, last))
+            logits.add(classifier.push(slab, last))
 
         self.cost_agg.up(half, tokens, rows, take, trace)
-        result = torch.cat([x for x in logits if x is not None], 3)
+        result = logits.result()
         trace.add("logits", result)
         return table, result.squeeze(1)
 
@@ -176,16 +186,16 @@ class FoundationStereo(nn.Module):
                 done += row_count(x)
             yield x, last
 
-    def sampled(
+    def motion(
         self, geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor, rows: int, trace: Trace, name: str
     ) -> Tensor:
-        """(B, 1, h, w) quarter-scale px -> the look-ups around it, reduced to (B, 256, h, w) some rows at a time."""
-        parts = []
+        """(B, 1, h, w) quarter-scale px -> the motion feature (B, 128, h, w) from the look-ups around it, reduced some rows at a time."""
+        encoder, cost = self.update_block.encoder, RowCollector(disparity.shape[ROWS])
         for start in range(0, disparity.shape[-2], rows):
             samples = look_up(geometry, correlation, disparity[:, :, start : start + rows], start)
             trace.rows(name, samples)
-            parts.append(self.update_block.encoder.reduce(samples))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, ROWS)
+            cost.add(encoder.reduce(samples))
+        return encoder(cost.result(), disparity)
 
     def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
         """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""

@@ -25,6 +25,41 @@ class RowStage(Protocol):
         ...
 
 
+class RowCollector:
+    """Puts slabs together again: in one tensor from the first slab on, so that no other memory outlives the slabs."""
+
+    def __init__(self, height: int) -> None:
+        self._height = height
+        self._whole: Tensor | None = None
+        self._slabs: list[Tensor] = []
+        self._done = 0
+
+    def add(self, slab: Tensor | None) -> None:
+        if slab is None:
+            return
+        if slab.requires_grad:
+            self._slabs.append(slab)
+            return
+        if self._whole is None:
+            shape = list(slab.shape)
+            shape[ROWS] = self._height
+            self._whole = torch.empty(shape, dtype=slab.dtype, device=slab.device, memory_format=layout_of(slab))
+        self._whole[..., self._done : self._done + slab.shape[ROWS], :] = slab
+        self._done += slab.shape[ROWS]
+
+    def result(self) -> Tensor:
+        if self._slabs:
+            return torch.cat(self._slabs, ROWS)
+        assert self._whole is not None and self._done == self._height
+        return self._whole
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last where the channels of an image or volume come last in memory."""
+    last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
 def row_count(x: Tensor | None) -> int:
     return 0 if x is None else x.shape[ROWS]
 

@@ -71,10 +71,15 @@ class SelectiveUnit(nn.Module):
         assert isinstance(conv, nn.Conv2d)
         return F.conv2d(constant, conv.weight[:, :HIDDEN], conv.bias, padding=1)
 
-    def forward(self, attention: Tensor, hidden: Tensor, base: Tensor, *inputs: Tensor) -> Tensor:
+    def first(self, base: Tensor, *inputs: Tensor) -> Tensor:
+        """The first convolution of the inputs, `base` added."""
         conv = self.conv0[0]
         assert isinstance(conv, nn.Conv2d)
-        x = relu(F.conv2d(torch.cat(inputs, 1), conv.weight[:, HIDDEN:], padding=1) + base)
+        y = F.conv2d(torch.cat(inputs, 1), conv.weight[:, HIDDEN:], padding=1)
+        return relu(y + base if y.requires_grad else y.add_(base))
+
+    def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
+        """Hidden states (B, 128, h, w) and what `first` made of the inputs -> the next hidden states."""
         joined = relu(self.conv1(torch.cat([x, hidden], 1)))
         return torch.lerp(self.large_gru(hidden, x, joined), self.small_gru(hidden, x, joined), attention)
 
@@ -123,20 +128,16 @@ class UpdateBlock(nn.Module):
         """What context.inputs add to each level's unit, once for all steps."""
         return [unit.base(x) for unit, x in zip((self.gru04, self.gru08, self.gru16), inputs)]
 
-    def forward(self, context: Context, bases: list[Tensor], cost: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-        """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32, and the motion feature.
-
-        cost: the encoder's reduced look-ups (B, 256, h, w).
-        """
+    def forward(self, context: Context, bases: list[Tensor], motion: Tensor) -> Tensor:
+        """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32. motion: what the encoder gives."""
         n4, n8, n16 = context.hidden
         b4, b8, b16 = bases
         a4, a8, a16 = context.attention
-        n16 = self.gru16(a16, n16, b16, pool(n8))
-        n8 = self.gru08(a8, n8, b8, pool(n4), enlarge(n16, n8))
-        motion = self.encoder(cost, disparity)
-        n4 = self.gru04(a4, n4, b4, motion, enlarge(n8, n4))
+        n16 = self.gru16(a16, n16, self.gru16.first(b16, pool(n8)))
+        n8 = self.gru08(a8, n8, self.gru08.first(b8, pool(n4), enlarge(n16, n8)))
+        n4 = self.gru04(a4, n4, self.gru04.first(b4, motion, enlarge(n8, n4)))
         context.hidden = [n4, n8, n16]
-        return self.disp_head(n4).float(), motion
+        return self.disp_head(n4).float()
 
     def mask_feature(self, hidden: Tensor) -> Tensor:
         """(B, 128, h, w) -> (B, 32, h, w): what the up-sampling reads after the last step."""
