@@ -13,6 +13,7 @@ from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
+from semantic_stereo_ros.models.foundation_stereo.precision import lower
 from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 
 
@@ -27,8 +28,9 @@ def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: 
     wanted = dataclasses.replace(model.config, attention=attention, max_disp=max_disp or model.config.max_disp)
     if wanted != model.config:
         model = assemble(model.state_dict(), wanted, path)
-    model = prepare(model, fast_convolutions=device.type == "cpu" and dtype == torch.float32)
-    return model.to(device=device, dtype=dtype)
+    # On a GPU from here on: this machine's memory holds nothing but pages of the file.
+    model = prepare(model.to(device), fast_convolutions=device.type == "cpu" and dtype == torch.float32)
+    return lower(model, dtype)
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -39,6 +41,8 @@ def weight_bytes(model: nn.Module) -> int:
 def peak_bytes(model: FoundationStereo, shape: tuple[int, int], rows: int) -> int:
     """The most bytes of tensors beside the weights in a pass over images of `shape` (H, W), told by shapes alone: seconds, no memory."""
     with torch.device("meta"):
-        twin = FoundationStereo(model.config).to(model.proj_cmb.weight.dtype).eval().requires_grad_(False)
+        twin = FoundationStereo(model.config).eval().requires_grad_(False)
+        if model.proj_cmb.weight.dtype != torch.float32:
+            twin = lower(prepare(twin), model.proj_cmb.weight.dtype)
         image = torch.zeros(1, 3, *shape)
     return hardware.peak_bytes(lambda: predict(twin, image, image.clone(), 1, rows=rows or None))

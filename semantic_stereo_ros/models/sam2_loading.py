@@ -87,7 +87,22 @@ def build(name: str, image_size: int = 1024, overrides: Mapping[str, Any] | None
     config: Any = OmegaConf.create(text)
     changes = {"image_size": image_size, "sam_mask_decoder_extra_args": SINGLE_MASK, **(overrides or {})}
     with _EmptyOnMeta():
-        return instantiate(OmegaConf.merge(config.model, changes), _recursive_=True)
+        model = instantiate(OmegaConf.merge(config.model, changes), _recursive_=True)
+    _share_rotations(model)
+    return model
+
+
+def _share_rotations(model: SAM2Base) -> None:
+    """Each layer of the memory attention makes the same table of rotary positions, 4 MB at 1024 px: one serves them all."""
+    tables: list[Tensor] = []
+    for module in model.modules():
+        own = getattr(module, "freqs_cis", None)
+        if isinstance(own, Tensor):
+            same = next((t for t in tables if torch.equal(t, own)), None)
+            if same is None:
+                tables.append(own)
+            else:
+                module.freqs_cis = same
 
 
 def name_of(state: Mapping[str, Tensor]) -> str | None:

@@ -139,9 +139,9 @@ class FoundationStereo(nn.Module):
         return Prediction(result, first, probability, steps, sequence)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """0..255 -> what the weights were trained on, in the weights' dtype."""
+        """0..255 -> what the weights were trained on, float32."""
         mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        return ((images.float() / 255 - mean) / std).to(self.proj_cmb.weight.dtype)
+        return (images.float() / 255 - mean) / std
 
     def matching(self, lefts: list[Tensor], right: Tensor, rows: int, trace: Trace) -> tuple[GeometryTable, Tensor]:
         """Features of the left image at four scales and of the right at 1/4 -> the filtered volume's table and logits (B, D, h, w)."""

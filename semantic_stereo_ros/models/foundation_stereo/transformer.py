@@ -65,6 +65,9 @@ def transform(encoder: Encoder, patches: Tensor, trace: Trace) -> Tensor:
     """(B, 28, D/4, h/4, w/4) -> the same shape."""
     batch, channels, depth, height, width = patches.shape
     t = patches.permute(0, 3, 4, 2, 1).reshape(-1, depth, channels)
+    first = encoder.sa[0]
+    assert isinstance(first, Layer)
+    t = t.to(first.linear1.weight.dtype)
     t = t + sinusoids(depth).to(t)
     for index, layer in enumerate(encoder.sa):
         t = layer(t)

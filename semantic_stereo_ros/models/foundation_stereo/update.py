@@ -35,8 +35,8 @@ class MotionEncoder(nn.Module):
 
     def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
         cost = relu(self.convc2(cost))
-        d = disparity.to(cost.dtype)
-        return torch.cat([relu(self.conv(torch.cat([cost, self.shape(d)], 1))), d], 1)
+        shape, d = self.shape(disparity).to(cost.dtype), disparity.to(cost.dtype)
+        return torch.cat([relu(self.conv(torch.cat([cost, shape], 1))), d], 1)
 
 
 class GatedUnit(nn.Module):
