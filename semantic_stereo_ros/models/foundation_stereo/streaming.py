@@ -86,8 +86,8 @@ def convolve(x: Tensor, conv: Convolution, padding: tuple[int, ...]) -> Tensor:
 
     On a CPU torch sends volumes of few rows to a kernel that unfolds them, 27 times the memory and several times slower than oneDNN's.
     """
-    direct = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if direct and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    direct = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if direct and torch.backends.mkldnn.is_available():
         return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
     return (F.conv3d if x.ndim == 5 else F.conv2d)(x, conv.weight, conv.bias, conv.stride, padding, 1, conv.groups)
 
