@@ -20,10 +20,20 @@ def decode(decoder: Any, image: Tensor, position: Tensor, high_res: list[Tensor]
     decoder: sam2's MaskDecoder. image, position: (1, C, h, w) embedding and its positional encoding. high_res: (1, C/8, 4h, 4w) and
     (1, C/4, 2h, 2w). prompts: (B, P, C) sparse embeddings. dense: (1, C, 1, 1) or (1, C, h, w), the same for all prompts.
     """
-    height, width = image.shape[-2:]
+    queries, keys = attend(decoder, image, position, prompts, dense)
+    return draw(decoder, queries, keys, high_res, (image.shape[-2], image.shape[-1]))
+
+
+def attend(decoder: Any, image: Tensor, position: Tensor, prompts: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    """The first half of `decode`, the transformer: tokens (B, T, C) and image tokens (B, h w, C) that know of each other."""
     keys = (image + dense).flatten(2).transpose(1, 2)
     place = position.flatten(2).transpose(1, 2)
-    queries, keys = _two_way(decoder.transformer, keys, place, _tokens(decoder, prompts))
+    return _two_way(decoder.transformer, keys, place, _tokens(decoder, prompts))
+
+
+def draw(decoder: Any, queries: Tensor, keys: Tensor, high_res: list[Tensor], size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The second half of `decode`, of what `attend` gave. size_hw: (h, w) of the embedding."""
+    height, width = size_hw
     first = int(decoder.pred_obj_scores)  # before the IoU token comes the object's score
     pixels = _upscale(decoder, keys, high_res, height, width)
     heads = decoder.output_hypernetworks_mlps

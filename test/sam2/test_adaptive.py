@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -40,6 +41,30 @@ class Truth:
         return F.interpolate(logits, (120, 160), mode="area"), torch.tensor([[0.85, 0.95, 0.9]]).expand(len(masks), 3)
 
 
+class Unreliable(Truth):
+    """One point in three fails: its masks are not believed. Which ones does not depend on the batch."""
+
+    def decode(self, embedding, points_xy=None, labels=None, boxes_xyxy=None, mask_logits=None, multimask=True):
+        logits, scores = super().decode(embedding, points_xy)
+        assert points_xy is not None
+        return logits, torch.where((numbers(points_xy) % 3 == 0)[:, None], torch.tensor(0.5), scores)
+
+
+class Frayed(Unreliable):
+    """And what the others find lies up to 4 px beside the object."""
+
+    def decode(self, embedding, points_xy=None, labels=None, boxes_xyxy=None, mask_logits=None, multimask=True):
+        logits, scores = super().decode(embedding, points_xy)
+        assert points_xy is not None
+        shifts = [(int(n) % 5 - 2, int(n) // 5 % 5 - 2) for n in numbers(points_xy)]
+        return torch.stack([torch.roll(masks, shift, (1, 2)) for masks, shift in zip(logits, shifts)]), scores
+
+
+def numbers(points_xy: torch.Tensor) -> torch.Tensor:
+    """(B,) int64 that look random, by the points alone."""
+    return (points_xy[:, 0].long() * torch.tensor([7919, 104729])).sum(dim=1) * 2654435761 % 1000003
+
+
 def found_share(masks: np.ndarray, ids: np.ndarray) -> float:
     """Of the true objects of 150 px or more, those that a mask matches with IoU 0.8."""
     sizes = {n: np.count_nonzero(ids == n) for n in np.unique(ids) if n}
@@ -48,28 +73,30 @@ def found_share(masks: np.ndarray, ids: np.ndarray) -> float:
     return float(np.mean(hit))
 
 
-def test_a_third_of_the_points_covers_as_much(record_property):
+@pytest.mark.parametrize(("model", "less_covered", "fewer_found"), [(Truth, 0.005, 0.02), (Unreliable, 0.005, 0.02), (Frayed, 0.03, 1.0)])
+def test_a_third_of_the_points_covers_as_much(model, less_covered, fewer_found, record_property):
+    """Frayed outlines meet the truth by chance, and more points have more chances: there only what is covered is compared."""
     rows = []
-    for seed in range(6):
+    for seed in range(6 if model is Truth else 2):
         scene = random_sequence(seed=seed, size_wh=(320, 240), objects=16)[0]
         image, ids = scene.frame.as_rgb8(), scene.instance_ids
         d = scene.disparity_px.astype(np.float32)
         edges = depth_refine.steps(Disparity(d, np.full_like(d, 0.1), np.ones_like(d), scene.rig))
-        full = as_masks(find_masks(Truth(ids), image, OPTIONS), image.shape[:2]).numpy()
-        few, calls = find_masks_adaptively(Truth(ids), image, OPTIONS, edges)
+        full = as_masks(find_masks(model(ids), image, OPTIONS), image.shape[:2]).numpy()
+        few, calls = find_masks_adaptively(model(ids), image, OPTIONS, edges)
         some = as_masks(few, image.shape[:2]).numpy()
-        blind = as_masks(find_masks_adaptively(Truth(ids), image, OPTIONS)[0], image.shape[:2]).numpy()
+        blind = as_masks(find_masks_adaptively(model(ids), image, OPTIONS)[0], image.shape[:2]).numpy()
         cover = [masks.any(axis=0).mean() for masks in (full, some)]
         rows.append([*cover, *(found_share(masks, ids) for masks in (full, some, blind)), OPTIONS.points_per_side**2 / calls])
     full_cover, some_cover, full_found, some_found, blind_found, saving = np.mean(rows, axis=0)
     record_property(
         "measured",
-        f"adaptive points: {saving:.1f}x fewer; covered {full_cover:.3f} -> {some_cover:.3f}; objects found {full_found:.3f} -> "
-        f"{some_found:.3f} (without depth edges {blind_found:.3f})",
+        f"adaptive points, {model.__name__}: {saving:.1f}x fewer; covered {full_cover:.3f} -> {some_cover:.3f}; objects found "
+        f"{full_found:.3f} -> {some_found:.3f} (without depth edges {blind_found:.3f})",
     )
     assert min(row[-1] for row in rows) >= 3
-    assert some_cover >= full_cover - 0.005
-    assert some_found >= full_found - 0.02
+    assert some_cover >= full_cover - less_covered
+    assert some_found >= full_found - fewer_found
 
 
 def test_what_is_explained_is_not_asked_again():

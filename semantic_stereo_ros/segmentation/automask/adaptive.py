@@ -13,6 +13,7 @@ from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
 
 _FIRST_STRIDE = 4
 _LARGEST_SHARE = 3  # of the full grid's points, one in so many is decoded at most
+_OPEN = 0.25  # a cell with a larger share that no mask covers is asked
 _NEAR_CELLS = 1.0  # a depth edge concerns points this near, in cells of the finest grid
 
 
@@ -74,7 +75,7 @@ class _Explained:
         if self._covered is None or self._outlined is None:
             return np.ones((n, n), bool)
         open_share = cv2.resize((~self._covered).astype(np.float32), (n, n), interpolation=cv2.INTER_AREA)
-        wanted = open_share > 0.5
+        wanted = open_share > _OPEN
         if self._edges is not None:
             missed = self._edges & (cv2.dilate(self._outlined.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
             reach = 1 + 2 * round(_NEAR_CELLS)
