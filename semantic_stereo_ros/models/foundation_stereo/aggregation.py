@@ -84,14 +84,17 @@ class CostAggregation(nn.Module):
         chain = RowChain(axial_planar(first), axial_planar(second))  # pyright: ignore[reportArgumentType]
         for start in range(0, height, rows):
             stop = min(start + rows, height)
-            x = self._doubled(half, start, stop)
-            trace.rows("agg_conv1_up", x)
-            y = _patches_up(tokens, start, stop)
-            x = x.add_(y) if not x.requires_grad else x + y
-            slab = chain.push(x, stop == height)
+            slab = chain.push(self._joined(half, tokens, start, stop, trace), stop == height)
             if slab is not None:
                 trace.rows("cost_agg", slab)
                 take(slab, stop == height)
+
+    def _joined(self, half: Tensor, tokens: Tensor, start: int, stop: int, trace: Trace) -> Tensor:
+        """Rows start..stop of both paths, enlarged and added."""
+        x = self._doubled(half, start, stop)
+        trace.rows("agg_conv1_up", x)
+        y = _patches_up(tokens, start, stop)
+        return x.add_(y) if not x.requires_grad else x + y
 
     def _doubled(self, half: Tensor, start: int, stop: int) -> Tensor:
         """Rows start..stop (even, or the end) of conv1_up(half)."""
@@ -108,5 +111,7 @@ def _patches_up(tokens: Tensor, start: int, stop: int) -> Tensor:
     """Rows start..stop (multiples of 4) of the trilinear enlargement by 4."""
     height = tokens.shape[ROWS]
     low, high = max(start // PATCH - 1, 0), min(stop // PATCH + 1, height)
-    y = F.interpolate(tokens[:, :, :, low:high], scale_factor=float(PATCH), mode="trilinear", align_corners=False)
-    return y[:, :, :, start - PATCH * low : stop - PATCH * low]
+    # Rows first: fewer of them, and much smaller, are made in vain.
+    y = F.interpolate(tokens[:, :, :, low:high], scale_factor=(1.0, float(PATCH), 1.0), mode="trilinear", align_corners=False)
+    y = y[:, :, :, start - PATCH * low : stop - PATCH * low]
+    return F.interpolate(y, scale_factor=(float(PATCH), 1.0, float(PATCH)), mode="trilinear", align_corners=False)

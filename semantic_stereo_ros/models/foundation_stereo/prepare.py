@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d
 from semantic_stereo_ros.models.foundation_stereo.context import ContextNetwork
 from semantic_stereo_ros.models.foundation_stereo.fast_update import FastMotionEncoder, FastUnit
@@ -30,6 +31,7 @@ def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> Foundat
         if parameter.ndim == 5 or (parameter.ndim == 4 and (not fast_convolutions or parameter.numel() <= SMALL)):
             parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
     if fast_convolutions:
+        hardware.map_large_tensors()
         update = model.update_block
         fast = {"gru04": FastUnit(update.gru04), "gru08": FastUnit(update.gru08), "encoder": FastMotionEncoder(update.encoder)}
         for name, part in fast.items():

@@ -106,6 +106,7 @@ class RowConv:
         self._started = self._started or slab is not None
         bottom = self._pad if last else 0
         x = slab if self._kept is None else self._kept if slab is None else torch.cat([self._kept, slab], ROWS)
+        del slab
         if x is None:
             return None
         pad = (0, 0)
@@ -124,6 +125,7 @@ class RowConv:
         y = convolve(x[..., :used, :], self._conv, (*outer, pad[0], columns))
         # A copy: a view would keep the whole slab alive.
         self._kept = None if last else x[..., count * self._stride :, :].clone()
+        del x
         return self._after(y)
 
 
@@ -134,9 +136,11 @@ class RowChain:
         self._stages = stages
 
     def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
+        passed = [slab]
+        del slab
         for stage in self._stages:
-            slab = stage.push(slab, last)
-        return slab
+            passed.append(stage.push(passed.pop(), last))  # taken out: only the stage holds its input, and can let go of it
+        return passed.pop()
 
 
 class RowResidual:
