@@ -36,6 +36,11 @@ class Sam2Image:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU does the work."""
+        return self.device.type == "cpu"
+
     def _arithmetic(self):
         if self.dtype == torch.float32:
             return contextlib.nullcontext()

@@ -129,6 +129,11 @@ class Sam2Onnx:
         """What runs the encoder, and what the decoder."""
         return self._encoder.get_providers()[0], self._decoder.get_providers()[0]
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU decodes."""
+        return self.providers[1] == CPU
+
     def encode(self, image: np.ndarray) -> Embedding:
         """image: (H, W, 3) uint8 RGB. Raises MemoryError, and ConfigError when onnxruntime fails otherwise."""
         part = self.description.encoder

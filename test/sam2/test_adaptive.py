@@ -23,6 +23,7 @@ class Truth:
     """
 
     device = torch.device("cpu")
+    on_cpu = True
 
     def __init__(self, ids: np.ndarray) -> None:
         self._ids = ids.astype(int)

@@ -189,7 +189,9 @@ def test_a_description_that_does_not_fit_is_said(exported, tmp_path, before, aft
 def test_a_provider_that_is_not_there_is_said(exported):
     with pytest.raises(ConfigError, match=r"segmentation\.sam2_onnx\.providers must be auto or some of .*, got 'magic'"):
         Sam2Onnx.load(exported[0], "magic", key=KEY)
-    assert Sam2Onnx.load(exported[0], "auto", key=KEY).providers[1] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    automatic = Sam2Onnx.load(exported[0], "auto", key=KEY)
+    assert automatic.providers[1] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    assert automatic.on_cpu == (automatic.providers[1] == "CPUExecutionProvider")
 
 
 def test_memory_that_runs_out_costs_one_retry(exported, monkeypatch):
@@ -210,7 +212,7 @@ def test_memory_that_runs_out_costs_one_retry(exported, monkeypatch):
             decoder.run_with_iobinding(binding)
 
     monkeypatch.setattr(backend._model, "_decoder", Short(1))
-    assert backend(frame, None).layers and "memory ran out" in backend.notes()[0]
+    assert backend(frame, None).layers and "memory ran out: 4 points" in backend.notes()[0]
     monkeypatch.setattr(backend._model, "_decoder", Short(100))
     with pytest.raises(ImageError, match="no memory is left"):
         backend(frame, None)

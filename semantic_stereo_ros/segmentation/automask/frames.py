@@ -15,7 +15,7 @@ from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.segmentation import depth_refine
 from semantic_stereo_ros.segmentation.automask.adaptive import find_masks_adaptively
 from semantic_stereo_ros.segmentation.automask.config import MaskConfig
-from semantic_stereo_ros.segmentation.automask.generate import Candidates, Options, as_masks, find_masks, with_batch_for
+from semantic_stereo_ros.segmentation.automask.generate import Candidates, Options, as_masks, batch_for, find_masks
 from semantic_stereo_ros.segmentation.automask.levels import layers_of
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
 from semantic_stereo_ros.segmentation.automask.prompted import decode_object
@@ -55,7 +55,6 @@ def find(
     options = Options(
         config.points_per_side, points_per_batch, config.min_iou, config.min_stability, 1.0, config.box_nms, config.crop_layers
     )
-    options = with_batch_for(options, model.device)
     if config.adaptive and not config.crop_layers:
         edges = None if disparity is None else depth_refine.steps(disparity)
         found = find_masks_adaptively(model, image, options, edges, embedding)[0]
@@ -75,10 +74,10 @@ def refined(result: Segmentation, config: MaskConfig, disparity: Disparity | Non
 
 
 class Thrift:
-    """How many points are decoded at a time: as configured, until memory runs out. notes: what then became of it, for people."""
+    """How many points are decoded at a time: as configured (fewer on a CPU), until memory runs out. notes: what then became of it."""
 
-    def __init__(self, points_per_batch: int) -> None:
-        self.points_per_batch = points_per_batch
+    def __init__(self, points_per_batch: int, on_cpu: bool) -> None:
+        self.points_per_batch = batch_for(points_per_batch, on_cpu)
         self.notes: tuple[str, ...] = ()
 
     def run(self, work: Callable[[], Segmentation], device: torch.device) -> Segmentation:

@@ -8,7 +8,7 @@ candidate's low-resolution logits, its box and its scores.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from semantic_stereo_ros.segmentation.automask.suppression import area, kept_by_
 
 EDGE_PX = 20.0  # a mask this near to a crop's border, and not to the image's, is cut off
 CROP_OVERLAP = 512 / 1500
+CPU_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,6 @@ def crop_boxes(shape_hw: tuple[int, ...], layers: int) -> list[tuple[tuple[int, 
     return crops
 
 
-def with_batch_for(options: Options, device: torch.device) -> Options:
+def batch_for(points_per_batch: int, on_cpu: bool) -> int:
     """A CPU works best on batches that stay in its caches."""
-    return options if device.type == "cuda" else replace(options, points_per_batch=min(options.points_per_batch, 16))
+    return min(points_per_batch, CPU_BATCH) if on_cpu else points_per_batch

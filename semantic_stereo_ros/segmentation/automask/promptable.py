@@ -17,6 +17,11 @@ class PromptableModel(Protocol):
         """Where points go in and masks come out."""
         ...
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU does the work, wherever points go in."""
+        ...
+
     def encode(self, image: np.ndarray) -> Any:
         """image: (H, W, 3) uint8 RGB -> what `decode` wants of it."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from semantic_stereo_ros.models import hardware, sam2_decoder, sam2_loading
 from semantic_stereo_ros.models.random_weights import random_weights
 from semantic_stereo_ros.models.sam2_image import Sam2Image
-from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks, point_grid, with_batch_for
+from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, batch_for, find_masks, point_grid
 from semantic_stereo_ros.segmentation.automask.suppression import kept_by_nms
 
 MODEL = "sam2.1_hiera_tiny"
@@ -49,7 +50,7 @@ def _race(run: Sam2Image, image: np.ndarray, per_side: int, rounds: int) -> dict
     points = torch.from_numpy(point_grid(per_side)[:, None] * np.array(image.shape[1::-1])).float().to(run.device)
     _, scores = run.decode(embedding, points[::4], torch.ones(len(points[::4]), 1, device=run.device))
     options = Options(per_side, 64, float(scores.quantile(1 - SURVIVING)), 0.0)
-    own = with_batch_for(options, run.device)
+    own = replace(options, points_per_batch=batch_for(options.points_per_batch, run.on_cpu))
     candidates = {
         "encoder": lambda: run.encode(image),
         "here": lambda: as_masks(find_masks(run, image, own, embedding), image.shape[:2]),

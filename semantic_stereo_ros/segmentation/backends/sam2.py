@@ -91,8 +91,8 @@ class Backend:
         model = sam2_loading.load(checkpoint_of(config.checkpoint, config.model), config.model, config.image_size, changes).to(device)
         if config.compile:
             model.image_encoder.forward = torch.compile(model.image_encoder.forward)
-        self._thrift = Thrift(config.points_per_batch)
         self._image = Sam2Image(model, hardware.choose_dtype(config.precision, device))
+        self._thrift = Thrift(config.points_per_batch, self._image.on_cpu)
         if self.stateful:
             self._follower = self._make_follower(model)
 

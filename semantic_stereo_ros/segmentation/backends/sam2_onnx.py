@@ -77,7 +77,7 @@ class Backend:
             engine_cache=config.engine_cache,
             tensorrt_fp16=config.tensorrt_fp16,
         )
-        self._thrift = Thrift(config.points_per_batch)
+        self._thrift = Thrift(config.points_per_batch, self._model.on_cpu)
 
     def set_prompts(self, prompts: PromptSet) -> None:
         """All prompts in force from the next frame on."""
