@@ -51,7 +51,11 @@ class Config:
     attention: str = option(
         "tokens", "form of the disparity transformer: tokens, or heads as in the official code since June 2025", choices=("tokens", "heads")
     )
-    precision: str = option("float32", "of the network on a GPU; a CPU always works in float32", choices=("float32", "bf16", "fp16"))
+    precision: str = option(
+        "float32",
+        "of the network on a GPU; fp16 stays within 0.02 px of float32 on average, bf16 does not; a CPU always works in float32",
+        choices=("float32", "bf16", "fp16"),
+    )
     device: str = option("auto", "auto (a GPU where there is one), cpu, cuda or cuda:N")
     compile: bool = option(False, "compile the network for each image size (torch.compile): the first frame takes minutes")
     stop_below_px: float = option(
@@ -95,6 +99,11 @@ class Backend:
             raise ConfigError(f"max_disp must be a multiple of 32, or 0 for the checkpoint's, got {config.max_disp}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
             raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {config.device!r}")
+        if config.compile and config.stop_below_px:
+            raise ConfigError(
+                f"compile and stop_below_px {config.stop_below_px:g} exclude each other: a compiled graph makes a fixed number of updates; "
+                "set stop_below_px to 0, or compile to false"
+            )
         if importlib.util.find_spec("torch") is None:
             raise missing_dependency("torch", "torch", "the stereo backend foundation_stereo")
         checkpoint_of(config.checkpoint, config.variant)
