@@ -113,5 +113,5 @@ def _patches_up(tokens: Tensor, start: int, stop: int) -> Tensor:
     low, high = max(start // PATCH - 1, 0), min(stop // PATCH + 1, height)
     # Rows first: fewer of them, and much smaller, are made in vain.
     y = F.interpolate(tokens[:, :, :, low:high], scale_factor=(1.0, float(PATCH), 1.0), mode="trilinear", align_corners=False)
-    y = y[:, :, :, start - PATCH * low : stop - PATCH * low]
+    y = y[:, :, :, start - PATCH * low : stop - PATCH * low].contiguous(memory_format=torch.channels_last_3d)
     return F.interpolate(y, scale_factor=(float(PATCH), 1.0, float(PATCH)), mode="trilinear", align_corners=False)

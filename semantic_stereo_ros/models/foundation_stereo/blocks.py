@@ -21,8 +21,10 @@ def instance_norm(x: Tensor) -> Tensor:
     """Zero mean and unit variance of each channel of each image (B, C, H, W); in place where nothing is to be differentiated."""
     if x.requires_grad or torch.jit.is_tracing():
         return F.instance_norm(x)
-    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
-    return x.sub_(mean.to(x.dtype)).mul_((variance + 1e-5).rsqrt_().to(x.dtype))
+    # Sums of channels-last images are several times as fast as torch's variance of them.
+    x = x.sub_(x.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype))
+    variance = torch.linalg.vector_norm(x, 2, (2, 3), keepdim=True, dtype=torch.float32).square_() / (x.shape[2] * x.shape[3])
+    return x.mul_((variance + 1e-5).rsqrt_().to(x.dtype))
 
 
 class ConvNorm(nn.Module):
