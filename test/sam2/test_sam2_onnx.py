@@ -15,8 +15,9 @@ from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, 
 from semantic_stereo_ros.cli.main import app
 from semantic_stereo_ros.models import sam2_export
 from semantic_stereo_ros.models.onnx_writing import OPSET
+from semantic_stereo_ros.models.sam2_files import Description
 from semantic_stereo_ros.models.sam2_image import Sam2Image
-from semantic_stereo_ros.models.sam2_onnx import Description, Sam2Onnx
+from semantic_stereo_ros.models.sam2_onnx import Sam2Onnx
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.backends import sam2, sam2_onnx
@@ -156,7 +157,7 @@ def test_what_is_missing_is_said_before_loading(tmp_path, monkeypatch):
     with pytest.raises(InputFileError, match="does not exist"):
         sam2_onnx.Backend(sam2_onnx.Config(folder=str(tmp_path / "none"))).check()
     with pytest.raises(InputFileError, match=r"sam2\.yaml does not exist"):
-        sam2_onnx.Backend(sam2_onnx.Config(folder=str(tmp_path))).load()
+        sam2_onnx.Backend(sam2_onnx.Config(folder=str(tmp_path))).check()
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime'.*pip install 'semantic_stereo_ros\[sam2_onnx\]'"):

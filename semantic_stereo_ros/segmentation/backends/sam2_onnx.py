@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError, missing_dependency
+from semantic_stereo_ros.models.sam2_files import Description
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.segmentation.automask.config import MaskConfig
 from semantic_stereo_ros.segmentation.prompts import PromptSet
@@ -56,11 +57,13 @@ class Backend:
                 "the segmentation backend sam2_onnx needs the folder of an export: run `semantic-stereo export sam2 --output FOLDER` and "
                 "set segmentation.sam2_onnx.folder to it"
             )
-        if not Path(self.config.folder).expanduser().is_dir():
-            raise InputFileError(f"the folder {self.config.folder} does not exist: check segmentation.sam2_onnx.folder")
+        folder = Path(self.config.folder).expanduser()
+        if not folder.is_dir():
+            raise InputFileError(f"the folder {folder} does not exist: check segmentation.sam2_onnx.folder")
         for module in ("torch", "onnxruntime"):
             if importlib.util.find_spec(module) is None:
                 raise missing_dependency(module, "sam2_onnx", "the segmentation backend sam2_onnx")
+        Description.read(folder)
 
     def load(self) -> None:
         """Start onnxruntime. Raises what `check` raises, and InputFileError or ConfigError saying what does not fit."""
