@@ -20,14 +20,17 @@ def form_bond(node: Node) -> Any:
     """Start a bond named as the node, as nav2_lifecycle_manager with bond_timeout > 0 expects; None without bondpy."""
     if Bond is None:
         return None
-    bond = Bond(TOPIC, node.get_name(), node)
+    bond = Bond(node=node, topic=TOPIC, bond_id=node.get_name())
     bond.heartbeat_period = HEARTBEAT_PERIOD_S
     bond.heartbeat_timeout = HEARTBEAT_TIMEOUT_S
     bond.start()
     return bond
 
 
-def break_bond(bond: Any) -> None:
+def break_bond(node: Node, bond: Any) -> None:
     """Tell the manager that this end is intended."""
     if bond is not None:
         bond.shutdown()
+        # It destroys its endpoints, but leaves them in the node, whose executor could not wait for them.
+        node.destroy_subscription(bond.sub)
+        node.destroy_publisher(bond.pub)

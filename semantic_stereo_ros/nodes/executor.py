@@ -35,6 +35,10 @@ class SideThreadExecutor(SingleThreadedExecutor):
             handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
         except (ShutdownException, TimeoutException):
             return
+        except rclpy_implementation.InvalidHandle:
+            if rclpy.ok(context=self.context):
+                return  # a thread has just destroyed an endpoint, and the next round waits without it
+            raise
         if entity is not None and isinstance(entity.callback_group, SlowCallbackGroup):
             threading.Thread(target=_run, args=(handler,), name="slow callback", daemon=True).start()
         else:

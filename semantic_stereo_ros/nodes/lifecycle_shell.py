@@ -51,7 +51,10 @@ class LifecycleShell(LifecycleNodeMixin, Node):
         """On deactivation: destroy what `start` made."""
 
     def free(self, timeout_s: float) -> None:
-        """Undo `configure`, also one that raised half way. Never called while active; what still runs after `timeout_s` keeps what it uses."""
+        """Undo `configure`, also one that raised half way; never called while active.
+
+        What still runs after `timeout_s` keeps what it uses.
+        """
 
     # Who makes transitions --------------------------------------------------------------------------------------------------
 
@@ -138,7 +141,7 @@ class LifecycleShell(LifecycleNodeMixin, Node):
     def _deactivate(self) -> None:
         with self._activation_lock:
             self.active = False
-            break_bond(self._bond)
+            break_bond(self, self._bond)
             self._bond = None
             self.stop()
 

@@ -171,7 +171,7 @@ def test_a_bond_is_formed_where_bondpy_is_installed(manage):
     bondpy = pytest.importorskip("bondpy.bondpy", reason="bondpy is not installed: nav2_lifecycle_manager needs bond_timeout 0.0")
     node, formed = manage(autostart=False), []
     assert node.change("configure") and node.change("activate")
-    bond = bondpy.Bond("bond", "pipeline_node", node.graph.node, on_formed=lambda: formed.append(True))
+    bond = bondpy.Bond(node=node.graph.node, topic="bond", bond_id="pipeline_node", on_formed=lambda: formed.append(True))
     bond.start()
     node.graph.until(lambda: formed, "the bond")
     assert node.change("deactivate")
