@@ -50,14 +50,15 @@ def save(state, path) -> None:
 
 
 @pytest.mark.parametrize(
-    "load",
+    "load, allowed",
     [
-        "loading.load(sys.argv[1])",
-        "runtime.load_ready(Path(sys.argv[1]), 'auto', 0, 'tokens', torch.device('cpu'), torch.float32)",
+        ("loading.load(sys.argv[1])", ALLOWED),
+        # Batch norms are folded into new weights, 36 MB whatever the variant; the file's clean pages of the old ones still count here.
+        ("runtime.load_ready(Path(sys.argv[1]), 'auto', 0, 'tokens', torch.device('cpu'), torch.float32)", ALLOWED + 0.05),
     ],
     ids=["as it is", "ready for a cpu"],
 )
-def test_foundation_stereo(filled_state, tmp_path, load):
+def test_foundation_stereo(filled_state, tmp_path, load, allowed):
     state = filled_state()
     save(state, tmp_path / "model.pth")
     imports = (
@@ -65,7 +66,7 @@ def test_foundation_stereo(filled_state, tmp_path, load):
         "from semantic_stereo_ros.models.foundation_stereo import loading"
     )
     peak = peak_bytes(imports, load, tmp_path / "model.pth")
-    assert 0.5 * share(state) < peak < ALLOWED * share(state)
+    assert 0.5 * share(state) < peak < allowed * share(state)
 
 
 def test_sam2(tmp_path):
