@@ -16,7 +16,7 @@ from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.nodes.bonds import break_bond, form_bond
 from semantic_stereo_ros.nodes.executor import SlowCallbackGroup
 
-END_TIMEOUT_S = 1.0
+END_TIMEOUT_S = 0.5
 """How long a process that shall end waits for a frame that is being processed."""
 
 
