@@ -80,6 +80,7 @@ class CostAggregation(nn.Module):
     def up(self, half: Tensor, tokens: Tensor, rows: int, take: Callable[[Tensor, bool], None], trace: Trace) -> None:
         """Gives the filtered volume's slabs, (B, 28, D, n, w), to `take(slab, last)`."""
         height = 2 * half.shape[ROWS]
+        tokens = tokens.contiguous(memory_format=torch.channels_last_3d)
         first, second = self.conv_out
         chain = RowChain(axial_planar(first), axial_planar(second))  # pyright: ignore[reportArgumentType]
         for start in range(0, height, rows):

@@ -74,6 +74,5 @@ def transform(encoder: Encoder, patches: Tensor, trace: Trace) -> Tensor:
         if index == 0:
             trace.add("agg_dt_layer0", t)
     result = t.view(batch, height, width, depth, channels).permute(0, 4, 3, 1, 2)
-    result = result.contiguous(memory_format=torch.channels_last_3d)
     trace.add("agg_dt", result)
     return result
