@@ -1,0 +1,178 @@
+"""Time and memory of a FoundationStereo pass: what bench_foundation_stereo measures. As a program: the peak of one pass, in bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semantic_stereo_ros.models.foundation_stereo.inference import predict
+from semantic_stereo_ros.models.foundation_stereo.loading import assemble
+from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
+from semantic_stereo_ros.models.foundation_stereo.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
+from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
+from semantic_stereo_ros.models.hardware import PRECISIONS, release
+from semantic_stereo_ros.models.random_weights import random_weights
+
+ROOT = Path(__file__).parents[2]
+ORACLE = ROOT / "test" / "models" / "plain_foundation_stereo.py"
+REFERENCE = ROOT.parent / "shared" / "foundation_stereo" / "TIMINGS.md"
+ROWS = 16
+GAIN = 2**0.5  # of a layer before a ReLU
+CPU_CASES = (("vits", 192, 320, 192, 4), ("vits", 320, 480, 192, 8))
+GPU_VARIANTS, GPU_SIZES, GPU_UPDATES, GPU_MAX_DISP = ("vits", "vitl"), ((480, 640), (736, 1280)), (8, 16, 32), 416
+COMPILED = (480, 640), 16
+BARS = {"plain_to_ours_time": 1.3, "ours_to_plain_memory": 0.6}
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """See bench_foundation_stereo.run."""
+    if torch.cuda.is_available():
+        return {"name": "foundation_stereo", "rounds": rounds, "device": torch.cuda.get_device_name(), **_on_gpu(rounds)}
+    result: dict[str, Any] = {
+        "name": "foundation_stereo",
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "bars": BARS,
+    }
+    if not ORACLE.is_file():
+        result["plain"] = "not measured: the plain form is in the repository's test/models/plain_foundation_stereo.py, which is not here"
+    for case in CPU_CASES:
+        variant, height, width, max_disp, updates = case
+        result[f"{variant} {width}x{height} max_disp {max_disp} updates {updates}"] = _on_cpu(case, rounds)
+    return result
+
+
+def weights(variant: str) -> dict[str, Tensor]:
+    """A state_dict of random values that keep activations of ordinary size: vanishing ones would be slow, infinite ones fast."""
+    with torch.device("meta"):
+        names = FoundationStereo(ModelConfig(variant)).state_dict()
+    scales = {name for name, value in names.items() if value.ndim == 1 and not name.endswith((".bias", ".running_mean"))}
+    return {name: torch.ones_like(value) if name in scales else GAIN * value for name, value in random_weights(names).items()}
+
+
+def _on_cpu(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, Any]:
+    names = ("ours", "plain") if ORACLE.is_file() else ("ours",)
+    racers = {name: _racer(name, *case) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds + 1):
+        for name, racer in racers.items():
+            start = time.perf_counter()
+            racer()
+            if turn:  # the first round reorders weights and allocates
+                seconds[name].append(time.perf_counter() - start)
+    result: dict[str, Any] = {"seconds": {name: float(np.median(values)) for name, values in seconds.items()}}
+    del racers
+    result["peak_mb"] = {name: _peak_bytes(name, case) / 2**20 for name in names} if sys.platform == "linux" else "told on Linux only"
+    if len(names) == 2:
+        result["plain_to_ours_time"] = result["seconds"]["plain"] / result["seconds"]["ours"]
+        if sys.platform == "linux":
+            result["ours_to_plain_memory"] = result["peak_mb"]["ours"] / result["peak_mb"]["plain"]
+    reference = _reference_seconds(case)
+    return result if reference is None else {**result, "reference_s": reference}
+
+
+def _racer(name: str, variant: str, height: int, width: int, max_disp: int, updates: int) -> Callable[[], Any]:
+    """A pass over one pair, float32 on the CPU."""
+    state = weights(variant)
+    left, right = (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 255 for seed in (1, 2))
+    if name == "plain":
+        oracle = _oracle()(state, variant, max_disp)
+        run: Callable[[], Any] = lambda: oracle.run(left, right, updates)  # noqa: E731
+    else:
+        model = prepare(assemble(state, ModelConfig(variant, max_disp)), fast_convolutions=True)
+        run = lambda: predict(model, left, right, updates, rows=ROWS)  # noqa: E731
+
+    def once() -> None:
+        with torch.inference_mode():
+            run()
+
+    return once
+
+
+def _oracle() -> Any:
+    spec = importlib.util.spec_from_file_location(ORACLE.stem, ORACLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Plain
+
+
+def _peak_bytes(name: str, case: tuple[str, int, int, int, int]) -> int:
+    done = subprocess.run([sys.executable, "-m", __spec__.name, name, *map(str, case)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {name} failed: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def resident_bytes(field: str) -> int:
+    """VmRSS (now) or VmHWM (peak) of this process. Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _reference_seconds(case: tuple[str, int, int, int, int]) -> float | None:
+    """The official code's time on its author's machine, from a table `| model | HxW | max_disp | iters | wall s (cpu s) | ...`."""
+    if not REFERENCE.is_file():
+        return None
+    variant, height, width, max_disp, updates = case
+    row = rf"\|\s*{variant}\s*\|\s*{height}x{width}\s*\|\s*{max_disp}\s*\|\s*{updates}\s*\|\s*([\d.]+)"
+    found = re.search(row, REFERENCE.read_text(encoding="utf-8"))
+    return float(found[1]) if found else None
+
+
+def _on_gpu(rounds: int) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for variant in GPU_VARIANTS:
+        state = weights(variant)
+        for precision, dtype in PRECISIONS.items():
+            model = lower(prepare(assemble(state, ModelConfig(variant, GPU_MAX_DISP)).cuda()), dtype)
+            for size in GPU_SIZES:
+                for updates in GPU_UPDATES:
+                    key = f"{variant} {size[1]}x{size[0]} updates {updates} {precision}"
+                    result[key] = _gpu_pass(model, size, updates, rounds)
+                    if (size, updates) == COMPILED:
+                        result[f"{key} compiled"] = _gpu_pass(torch.compile(model, dynamic=False), size, updates, rounds)
+            del model
+            release(torch.device("cuda"))
+    return result
+
+
+def _gpu_pass(model: Any, size: tuple[int, int], updates: int, rounds: int) -> dict[str, float]:
+    left, right = (torch.rand(1, 3, *size, device="cuda") * 255 for _ in range(2))
+    seconds = []
+    with torch.inference_mode():
+        predict(model, left, right, updates)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for _ in range(rounds):
+            start = time.perf_counter()
+            predict(model, left, right, updates)
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return {"ms": 1e3 * float(np.median(seconds)), "peak_mb": (torch.cuda.max_memory_allocated() - before) / 2**20}
+
+
+def _print_peak(name: str, variant: str, *numbers: str) -> None:
+    run = _racer(name, variant, *map(int, numbers))  # pyright: ignore[reportCallIssue]
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far, of making the weights, is forgotten
+    before = resident_bytes("VmRSS")
+    run()
+    print(json.dumps(resident_bytes("VmHWM") - before))
+
+
+if __name__ == "__main__":
+    _print_peak(*sys.argv[1:])
