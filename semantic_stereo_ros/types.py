@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -284,7 +285,7 @@ class Segmentation:
         """(H, W) uint16 labels of the object layer."""
         return self.layers[self.object_layer].labels
 
-    @property
+    @cached_property
     def object_instances(self) -> tuple[Instance, ...]:
         """Records of the object layer, in order of label."""
         layer = self.object_layer

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
@@ -217,7 +216,9 @@ def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.nda
     """(n,) unknown pixels of no label in and around each box, per pixel of the object: there it may go on unseen."""
     coarse = np.isnan(disparity_px[::UNSEEN_STRIDE, ::UNSEEN_STRIDE])
     coarse &= labels[::UNSEEN_STRIDE, ::UNSEEN_STRIDE] == 0
-    total = cv2.integral(coarse.view(np.uint8))
+    total = np.zeros((coarse.shape[0] + 1, coarse.shape[1] + 1), np.intp)
+    np.cumsum(coarse, axis=1, out=total[1:, 1:])
+    np.cumsum(total, axis=0, out=total)
     size = box_xyxy[:, 2:] - box_xyxy[:, :2]
     low = np.rint((box_xyxy[:, :2] - 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
     high = np.rint((box_xyxy[:, 2:] + 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
@@ -243,7 +244,10 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
 def _measurements(
     wanted: np.ndarray, stats: _Statistics | None, fitted: list[OrientedBox] | None, config: Config
 ) -> tuple[Measurement, ...]:
-    known = {} if stats is None else dict(zip(stats.runs.label.tolist(), _present(stats, fitted, config)))
+    present = [] if stats is None else list(_present(stats, fitted, config))
+    if len(present) == len(wanted):
+        return tuple(present)
+    known = {m.label: m for m in present}
     return tuple(
         known.get(label) or Measurement(label, 0, 0.0, (0, 0, 0, 0), reason="no pixel carries its label") for label in wanted.tolist()
     )
@@ -251,8 +255,11 @@ def _measurements(
 
 def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Config) -> Iterator[Measurement]:
     runs = stats.runs
-    counted = zip(runs.label.tolist(), runs.pixels.tolist(), stats.valid_fraction.tolist(), map(tuple, runs.box_xyxy.tolist()))
-    metric = zip(
+    columns = zip(
+        runs.label.tolist(),
+        runs.pixels.tolist(),
+        stats.valid_fraction.tolist(),
+        map(tuple, runs.box_xyxy.tolist()),
         stats.depth.tolist(),
         stats.depth_sigma.tolist(),
         stats.distance.tolist(),
@@ -262,12 +269,27 @@ def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Confi
         stats.position,
         stats.covariance,
         fitted if fitted is not None else itertools.repeat(None),
+        stats.usable.tolist(),
     )
-    for (label, pixels, fraction, box_xyxy), numbers, usable in zip(counted, metric, stats.usable.tolist()):
+    for (
+        label,
+        pixels,
+        fraction,
+        box_xyxy,
+        depth,
+        depth_sigma,
+        distance,
+        distance_sigma,
+        nearest,
+        nearest_sigma,
+        place,
+        spread,
+        box,
+        usable,
+    ) in columns:
         if not usable:
             yield Measurement(label, pixels, fraction, box_xyxy, reason=_reason(pixels, fraction, config))
             continue
-        depth, depth_sigma, distance, distance_sigma, nearest, nearest_sigma, position, covariance, box = numbers
         measurement = object.__new__(Measurement)
         # what a frozen dataclass's constructor does, but not field by field: a third of the time (test_measure guards it)
         fields = {
@@ -281,8 +303,8 @@ def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Confi
             "distance_sigma_m": distance_sigma,
             "nearest_m": nearest,
             "nearest_sigma_m": nearest_sigma,
-            "position_m": position,
-            "position_covariance_m2": covariance,
+            "position_m": place,
+            "position_covariance_m2": spread,
             "box": box,
             "reason": "",
         }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from semantic_stereo_ros.fusion.label_statistics import either
+
 NOISE_PER_SIGMA2, MOST_NOISE = 2.3, 0.9  # what a pixel's neighbours do not share: per px of sigma squared, at most this share of sigma
 OUTLIER = 2.5  # standard deviations
 MIN_SPREAD_PX = 0.02
@@ -27,9 +29,9 @@ def fit_surfaces(place: np.ndarray, box_xyxy: np.ndarray, value: np.ndarray, cho
     level = np.einsum("nk,nk->n", value, weight) / np.maximum(weight.sum(axis=1), 1.0)
     terms = np.empty((len(value), 7, value.shape[1]), np.float32)
     x, y, xx, xy, yy, one, z = (terms[:, k] for k in range(7))
-    for axis, term in enumerate((x, y)):
-        np.subtract(place[axis], centre[axis][:, None], out=term)
-        term *= scale[axis][:, None]
+    linear = terms[:, :2].transpose(1, 0, 2)
+    np.subtract(place, centre[:, :, None], out=linear)
+    linear *= scale[:, :, None]
     np.multiply(x, x, out=xx)
     np.multiply(x, y, out=xy)
     np.multiply(y, y, out=yy)
@@ -64,4 +66,4 @@ def smooth(
     good &= known
     residual *= signal[:, None]
     residual += surface
-    return np.where(good, residual, filled)
+    return either(good, residual, filled)
