@@ -14,7 +14,6 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor, TimeoutException
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.signals import uninstall_signal_handlers
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.nodes import dds
@@ -78,7 +77,6 @@ def run_node(make_node, args: list[str] | None = None) -> int:
             if executor is not None:
                 executor.shutdown(timeout_sec=0.0)
             rclpy.try_shutdown()
-            uninstall_signal_handlers()  # not done where the signal itself was the shutdown; their thread must not outlive the interpreter
             rclpy.get_default_context().destroy()  # takes the shared memory away; a process that leaves at once would not
     if threading.active_count() > 1:
         leave(code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import queue
 import sys
 import threading
@@ -22,14 +23,13 @@ from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import uninstall_signal_handlers
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.msg import ObjectDistanceArray
-from semantic_stereo_ros.nodes import dds
+from semantic_stereo_ros.nodes import dds, shared_memory
 from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
 from semantic_stereo_ros.nodes.executor import leave, leave_interrupts_to_rclpy, uninterrupted, until_shutdown
 from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
@@ -223,14 +223,13 @@ def main(args: list[str] | None = None) -> int:
     finally:
         with uninterrupted():
             rclpy.try_shutdown()
-            uninstall_signal_handlers()  # not done where the signal itself was the shutdown; their thread must not outlive the interpreter
             if spinner is not None:
                 spinner.join(5.0)
             if node is not None:
                 node.destroy_node()
-            executor.shutdown(timeout_sec=0.0)
-            rclpy.get_default_context().destroy()  # takes the shared memory away
     if threading.active_count() > 1:
+        for path in shared_memory.segments_of(os.getpid()):  # the middleware's way out may be cut short, see leave
+            path.unlink(missing_ok=True)
         leave(0)
     return 0
 
