@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -120,7 +121,7 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End the process now: Python's own way out can wait for, or crash in, a thread that is inside a library."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from nav_msgs.msg import Odometry
@@ -29,7 +28,7 @@ from std_msgs.msg import Header
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.msg import ObjectDistanceArray
-from semantic_stereo_ros.nodes import dds, shared_memory
+from semantic_stereo_ros.nodes import dds
 from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
 from semantic_stereo_ros.nodes.executor import leave, leave_interrupts_to_rclpy, uninterrupted, until_shutdown
 from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
@@ -203,12 +202,12 @@ def prefetched(config: PlayerConfig, goes_on: Callable[[], bool]) -> Iterator[tu
         yield item
 
 
-def main(args: list[str] | None = None) -> int:
-    """Entry point of `ros2 run semantic_stereo_ros player_node`. 0 at the end and after Ctrl-C, 1 for a source that cannot be."""
+def main(args: list[str] | None = None) -> NoReturn:
+    """Entry point of `ros2 run semantic_stereo_ros player_node`. Exits 0 at the end and after Ctrl-C, 1 for a source that cannot be."""
     profile = dds.use_large_segment()
     leave_interrupts_to_rclpy()
     rclpy.init(args=args)
-    node, executor, spinner = None, SingleThreadedExecutor(), None
+    node, executor, spinner, code = None, SingleThreadedExecutor(), None, 0
     try:
         with until_shutdown():
             node = PlayerNode()
@@ -219,18 +218,18 @@ def main(args: list[str] | None = None) -> int:
             node.play()
     except SemanticStereoError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        code = 1
     finally:
         with uninterrupted():
             rclpy.try_shutdown()
+            executor.wake()  # rclpy's own signal handler wakes it before it shuts the context down: it may have gone back to sleep
             if spinner is not None:
                 spinner.join(5.0)
             if node is not None:
                 node.destroy_node()
-    for path in shared_memory.segments_of(os.getpid()):  # left in the middleware's static destructors, a process may abort
-        path.unlink(missing_ok=True)
-    leave(0)
-    return 0
+            executor.shutdown(timeout_sec=0.0)
+            rclpy.get_default_context().destroy()  # takes the shared memory away; a process that leaves at once would not
+    leave(code)  # left in the middleware's static destructors, a process may abort
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
@@ -239,4 +238,4 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
