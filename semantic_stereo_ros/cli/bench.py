@@ -12,10 +12,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import semantic_stereo_ros.bench as bench_package
 from semantic_stereo_ros.checks import MissingDependencyError, SemanticStereoError
+from semantic_stereo_ros.io.paths import output_file
 
 
 def bench(
@@ -32,6 +34,7 @@ def bench(
     for name in only:
         if name not in names:
             raise SemanticStereoError(f"unknown benchmark {name!r}; known: {', '.join(names)}")
+    output_file(output)
     results: dict[str, Any] = {"machine": {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}}
     for name in only or names:
         module = importlib.import_module(f"{bench_package.__name__}.bench_{name}")
@@ -41,7 +44,6 @@ def bench(
             except MissingDependencyError as error:
                 results[name] = {"skipped": str(error)}
         console.print(_table(name, results[name]))
-    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"written: {output}")
 
@@ -49,7 +51,7 @@ def bench(
 def _table(name: str, result: dict[str, Any]) -> Table:
     table = Table("figure", "value", title=name)
     for key, value in _leaves("", result):
-        table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
+        table.add_row(key, f"{value:.4g}" if isinstance(value, float) else escape(str(value)))
     return table
 
 

@@ -21,6 +21,7 @@ from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.geometry.points import depth_to_points
 from semantic_stereo_ros.io.disparity_files import read_disparity
 from semantic_stereo_ros.io.images import read_image, read_labels
+from semantic_stereo_ros.io.paths import output_file
 from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.metrics import disparity_metrics, match_instances, object_errors, sigma_coverage, sparsification
 from semantic_stereo_ros.pipeline import Pipeline
@@ -61,6 +62,8 @@ def evaluate(
               semantic-stereo eval --synthetic 20
     """
     config = common.build_config(stereo, segmentation, assignments, config_file)
+    if output is not None:
+        output_file(output)
     if synthetic:
         if left is not None:
             raise SemanticStereoError("--synthetic takes no images: give either images with --truth, or --synthetic N")
@@ -75,7 +78,6 @@ def evaluate(
     for title, rows in report.items():
         console.print(_table(title, rows))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(_no_nan(report), indent=2) + "\n", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
+from semantic_stereo_ros.io.paths import output_directory, output_file
 from semantic_stereo_ros.segmentation.sam2_weights import MODELS, checkpoint_of
 
 app = typer.Typer(no_args_is_help=True, help="Write a network to ONNX files, for onnxruntime or TensorRT.")
@@ -50,7 +51,7 @@ def foundation_stereo(
     console.print(f"[yellow]licence:[/yellow] {escape(LICENCE)}", highlight=False)
     done = export_foundation_stereo(
         checkpoint,
-        output,
+        output_file(output),
         size_of(size),
         iterations=iterations,
         max_disp=max_disp,
@@ -90,7 +91,7 @@ def sam2(
     _check_torch()
     from semantic_stereo_ros.models.sam2_export import export_sam2
 
-    done = export_sam2(checkpoint_of(checkpoint, name), output, name, size, compare=compare)
+    done = export_sam2(checkpoint_of(checkpoint, name), output_directory(output), name, size, compare=compare)
     console = Console(soft_wrap=True)
     if compare:
         console.print(f"largest difference from the model, of mask logits and scores: {done.difference:.2g}")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from semantic_stereo_ros.checks import MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.cli import common
+from semantic_stereo_ros.io.paths import output_file
 
 
 def soak(
@@ -34,6 +35,8 @@ def soak(
             raise MissingDependencyError(f"a soak over ROS needs the Python module {module!r}: run 'make build'")
     from semantic_stereo_ros.nodes.soak import SPLIT, run_soak
 
+    if output is not None:
+        output_file(output)
     console = Console()
     with common.progress_bar() as progress:
         task = progress.add_task("player_node -> pipeline_node", total=None, note="")
@@ -47,7 +50,6 @@ def soak(
     figures = report.figures()
     console.print(_figures_table(figures))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         console.print(f"written: {output}", soft_wrap=True)
     if failures := report.failures(max_growth):

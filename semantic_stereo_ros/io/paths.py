@@ -59,3 +59,17 @@ def output_directory(path: str | Path) -> Path:
     if not os.access(path, os.W_OK):
         raise InputFileError(f"the output folder {path} cannot be written: check its permissions or choose another")
     return path
+
+
+def output_file(path: str | Path) -> Path:
+    """The path of a file that will be written, its folder created. Raises InputFileError when it cannot be one or cannot be written.
+
+    Asked before the work that fills the file.
+    """
+    path = Path(path)
+    output_directory(path.parent)
+    if path.is_dir():
+        raise InputFileError(f"the output {path} must be a file, but is a folder: give a file name in it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputFileError(f"the output file {path} cannot be written: check its permissions or choose another")
+    return path

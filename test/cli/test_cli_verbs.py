@@ -94,6 +94,28 @@ def test_eval_says_what_it_needs(arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("eval", "--synthetic", "1"),
+        ("bench", "--only", "cloud", "--repeats", "3"),
+        ("soak", "--frames", "100"),
+        ("export", "foundation_stereo", "--size", "64x64", "--checkpoint", "none.pth"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, verb):
+    if verb[0] == "export":
+        pytest.importorskip("torch")
+    if verb[0] == "soak":
+        pytest.importorskip("semantic_stereo_ros.msg")
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path / "file" / "out", tmp_path):
+        result = semantic_stereo(*verb, "-o", target)
+        assert result.returncode == 1, result.stdout
+        assert "Traceback" not in result.stderr
+        assert "cannot be made" in result.stderr or "must be a file, but is a folder" in result.stderr
+
+
 def test_an_unknown_benchmark_is_answered_with_the_known_ones():
     result = semantic_stereo("bench", "--only", "magic")
     assert result.returncode == 1
