@@ -126,9 +126,10 @@ def _score_table(scores: Mapping[int, ObjectScore]) -> Table:
         title="Distances in m (last frame); median |error|, share in 1 sigma (all frames)",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
-    table.add_column("object")
-    for column in ("true", "measured", "sigma", "error", "median", "in 1 s", "seen", "switches"):
+    table.add_column("object", no_wrap=True)
+    for column in ("true", "measured", "sigma", "error", "median", "in sigma", "seen", "switches"):
         table.add_column(column, justify="right", min_width=len(column), no_wrap=True)
     for item in sorted(scores.values(), key=lambda s: s.true_m[-1] if s.true_m else float("inf")):
         if not item.frames_measured:

@@ -124,8 +124,9 @@ def test_an_unknown_benchmark_is_answered_with_the_known_ones():
 
 
 def test_the_demo_without_ros_measures_all_objects(tmp_path):
-    result = semantic_stereo("demo", "--no-ros", "--frames", "10", "-o", tmp_path)
+    result = semantic_stereo("demo", "--no-ros", "--frames", "10", "-o", tmp_path, columns="80")
     assert result.returncode == 0, result.stderr
+    assert "…" not in result.stdout, "a terminal of 80 columns shows the table whole"
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     measured = [o for o in report["objects"] if o["measured_m"]]
     assert len(measured) >= 6
