@@ -127,7 +127,7 @@ def label_lines(item: SceneObject) -> list[str]:
     """'#3 car', then '12.40 +/-0.31 m' and the state where it is not VISIBLE."""
     lines = [f"#{item.object_id} {item.class_name}"]
     if math.isfinite(item.distance_m):
-        digits = 2 if item.distance_m < 100 else 1
+        digits = _decimals(item.distance_sigma_m, 2 if item.distance_m < 100 else 1)
         text = f"{item.distance_m:.{digits}f}"
         if math.isfinite(item.distance_sigma_m):
             text += f" +/-{item.distance_sigma_m:.{digits}f}"
@@ -145,8 +145,14 @@ def short_label(item: SceneObject) -> str:
     mark = "?" if item.state in _PREDICTED else ""
     if not math.isfinite(item.distance_m):
         return f"{item.object_id}{mark}{name} unknown"
-    sigma = f" +/-{item.distance_sigma_m:.1f}" if math.isfinite(item.distance_sigma_m) else ""
-    return f"{item.object_id}{mark}{name} {item.distance_m:.1f}{sigma} m"
+    digits = _decimals(item.distance_sigma_m, 1)
+    sigma = f" +/-{item.distance_sigma_m:.{digits}f}" if math.isfinite(item.distance_sigma_m) else ""
+    return f"{item.object_id}{mark}{name} {item.distance_m:.{digits}f}{sigma} m"
+
+
+def _decimals(sigma_m: float, usual: int) -> int:
+    """As many decimals as usual, or as many as keep a small sigma from being shown as 0."""
+    return next((digits for digits in range(usual, 4) if not abs(sigma_m) < 0.5 * 10.0**-digits), 4)
 
 
 def object_rect(item: SceneObject, scene: Scene) -> Rect | None:

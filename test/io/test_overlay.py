@@ -55,6 +55,22 @@ def test_label_text():
     assert label_lines(make_object(5, ObjectState.LOST)) == ["#5 car", "4.00 +/-0.20 m", "lost (predicted)"]
 
 
+@pytest.mark.parametrize(
+    ("sigma_m", "line", "short"),
+    [
+        (0.123, "1.87 +/-0.12 m", "3 car 1.9 +/-0.1 m"),
+        (0.0123, "1.87 +/-0.01 m", "3 car 1.87 +/-0.01 m"),
+        (0.00123, "1.868 +/-0.001 m", "3 car 1.868 +/-0.001 m"),
+        (float("nan"), "1.87 m", "3 car 1.9 m"),
+    ],
+)
+def test_no_sigma_is_shown_as_zero(sigma_m, line, short):
+    measured = Measurement(1, 9, 1.0, (0, 0, 3, 3), 1.8, 0.1, 1.868, sigma_m, 1.7, 0.1, np.array([0, 0, 1.8]), EYE)
+    item = make_object(3, measurement=measured)
+    assert label_lines(item)[1] == line
+    assert short_label(item) == short
+
+
 def test_plates_do_not_cover_each_other_and_stay_inside():
     rng = np.random.default_rng(0)
     taken = []
