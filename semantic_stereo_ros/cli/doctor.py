@@ -26,6 +26,7 @@ OPTIONAL = {
 }
 CV2_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 MIN_SHM_MB = 140
+SHOWN_SEGMENTS = 3
 
 
 def doctor(
@@ -184,6 +185,7 @@ def _shared_memory() -> list[Row]:
     stale = shared_memory.stale_files()
     if stale:
         held_mb = sum(map(shared_memory.size_bytes, stale)) / 2**20
-        names = ", ".join(path.name for path in stale)
-        rows.append(("stale segments", None, f"{held_mb:.0f} MB of ended processes: {names}", "semantic-stereo doctor --clean"))
+        names = ", ".join(path.name for path in stale[:SHOWN_SEGMENTS])
+        more = f" and {len(stale) - SHOWN_SEGMENTS} more" if len(stale) > SHOWN_SEGMENTS else ""
+        rows.append(("stale segments", None, f"{held_mb:.0f} MB of ended processes: {names}{more}", "semantic-stereo doctor --clean"))
     return rows

@@ -29,13 +29,17 @@ Names = typer.Argument(None, help="Names as `weights list` shows them.")
 def list_weights() -> None:
     """What there is: name, size, licence, whose hash it is checked with, and whether it is here."""
     table = Table(title=f"Weights in {cache.cache_folder()}", caption="research only: no commercial use (see the licence)")
-    for column in ("name", "MB", "licence", "SHA-256", "here", "official source"):
+    for column in ("name", "MB", "licence", "SHA-256", "here"):
         table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left", no_wrap=column in ("name", "MB"))
     for weights in CATALOGUE.values():
         licence = weights.licence.name + ("" if weights.licence.commercial else " (research only)")
         hashed = "none published" if weights.hash_from == NOWHERE else f"from {weights.hash_from}"
-        table.add_row(weights.name, f"{weights.size_bytes / 1e6:.0f}", licence, hashed, _state(weights), weights.url or weights.page)
-    Console().print(table)
+        table.add_row(weights.name, f"{weights.size_bytes / 1e6:.0f}", licence, hashed, _state(weights))
+    console = Console(soft_wrap=True)
+    console.print(table, soft_wrap=False)
+    console.print("official sources:")
+    for weights in CATALOGUE.values():
+        console.print(f"  {weights.name}: {weights.url or weights.page}", highlight=False)
 
 
 @app.command("download", no_args_is_help=True)

@@ -48,6 +48,20 @@ def test_doctor_names_libraries_ros_and_the_extra_of_what_is_missing():
         assert "pip install 'semantic_stereo_ros[" in result.stdout
 
 
+def test_doctor_names_a_few_of_many_stale_segments(tmp_path, monkeypatch):
+    from semantic_stereo_ros.cli import doctor
+    from semantic_stereo_ros.nodes import shared_memory
+
+    files = [tmp_path / f"fastrtps_{number:016x}" for number in range(40)]
+    for file in files:
+        file.write_bytes(bytes(2**20))
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shared_memory, "stale_files", lambda: files)
+    _, good, state, remedy = next(row for row in doctor._shared_memory() if row[0] == "stale segments")
+    assert good is None and "--clean" in remedy
+    assert state.startswith("40 MB of ended processes: fastrtps_0000000000000000, ") and state.endswith(" and 37 more")
+
+
 def test_eval_of_synthetic_scenes_reports_small_errors(tmp_path):
     result = semantic_stereo("eval", "--synthetic", "2", "--first-seed", "50", "-o", tmp_path / "figures.json")
     assert result.returncode == 0, result.stderr

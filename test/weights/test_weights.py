@@ -236,11 +236,13 @@ def test_no_link_leads_out_of_the_cache(weights, folder, tmp_path):
 def test_the_verbs(weights, server, folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     runner = CliRunner()
-    listed = runner.invoke(app, ["list"])
+    listed = runner.invoke(app, ["list"], env={"COLUMNS": "80"})
     assert listed.exit_code == 0
     for name in CATALOGUE:
         assert name in listed.output
     assert "research only" in listed.output and "none published" in listed.output
+    for weights in CATALOGUE.values():
+        assert (weights.url or weights.page) in listed.output, "an address that is broken over lines cannot be copied"
     done = runner.invoke(app, ["download", "file"])
     assert done.exit_code == 0 and str(folder / "some" / "file.pt") in done.output and "Apache-2.0" in done.output
     assert runner.invoke(app, ["path", "file"]).output.strip() == str(folder / "some" / "file.pt")
