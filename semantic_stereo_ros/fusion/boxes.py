@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.fusion.label_statistics import row_quantiles
+from semantic_stereo_ros.fusion.label_statistics import row_counts, row_quantiles
 from semantic_stereo_ros.types import GroundPlane, OrientedBox
 
 EXTENT_FRACTIONS = (0.01, 0.99)
@@ -12,14 +12,15 @@ EXTENT_FRACTIONS = (0.01, 0.99)
 
 def fit(points: np.ndarray, kept: np.ndarray, ground: GroundPlane | None) -> list[OrientedBox]:
     """One box per object. points (3, n, K) float32 m, camera frame; kept (n, K) bool, which of an object's points count."""
-    count = np.maximum(np.count_nonzero(kept, axis=1), 1)
+    chosen = row_counts(kept)
+    count = np.maximum(chosen, 1)
     up = None if ground is None else np.asarray(ground.normal, np.float64)
     own = np.where(kept, points, np.float32(0.0)).transpose(1, 0, 2)
     mean = own.sum(axis=2) / count[:, None]
     centred = (own - mean.astype(np.float32)[:, :, None]) * kept[:, None, :]
     axes = _axes((centred @ centred.transpose(0, 2, 1)).astype(np.float64) / count[:, None, None], up)
     local = axes.transpose(0, 2, 1).astype(np.float32) @ centred
-    ends = np.stack([row_quantiles(local[:, k], kept, EXTENT_FRACTIONS).T for k in range(3)], axis=1)
+    ends = row_quantiles(local.transpose(1, 0, 2), kept, chosen, EXTENT_FRACTIONS).transpose(1, 0, 2)
     centre = mean + np.einsum("nij,nj->ni", axes, ends.mean(axis=2))
     size = ends[:, :, 1] - ends[:, :, 0]
     return [OrientedBox(*box) for box in zip(centre, size, _quaternions(axes))]

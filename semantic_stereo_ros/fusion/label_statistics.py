@@ -18,7 +18,7 @@ MIDDLE = 0.5 - 2.0**-24
 class LabelRuns:
     """The horizontal runs of n masks, mask after mask in raster order: (M,) flat start index, length, row of the image, mask 0..n-1.
 
-    By mask: label (n,), pixels (n,), box_xyxy (n, 4) with the maximum exclusive.
+    By mask: label (n,), pixels (n,), box_xyxy (n, 4) with the maximum exclusive, size_wh (n, 2) of the box.
     """
 
     start: np.ndarray
@@ -28,6 +28,7 @@ class LabelRuns:
     label: np.ndarray
     pixels: np.ndarray
     box_xyxy: np.ndarray
+    size_wh: np.ndarray
 
 
 def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
@@ -43,16 +44,16 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     change[: flat.size + 1 : width] = True  # a run ends with its row, the last one too
     # eight pixels at a time: most hold no edge
     words = change.view(np.uint64)
-    word = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words.take(word).view(bool))
+    word = (words != 0).nonzero()[0]
+    inside = words.take(word).view(bool).nonzero()[0]
     edge = word.take(inside >> 3)
     edge <<= 3
     edge += inside & 7
     label = flat.take(edge[:-1])
     is_wanted = np.zeros(1 << 16, bool)
     is_wanted[wanted] = True
-    order = np.flatnonzero(is_wanted.take(label))
-    order = order.take(np.argsort(label.take(order), kind="stable"))
+    order = is_wanted.take(label).nonzero()[0]
+    order = order.take(label.take(order).argsort(kind="stable"))
     start, label = edge.take(order), label.take(order)
     order += 1
     length = edge.take(order) - start
@@ -61,10 +62,10 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     begins = np.empty(label.size, bool)
     begins[:1] = True
     np.not_equal(label[1:], label[:-1], out=begins[1:])
-    first = np.flatnonzero(begins)
+    first = begins.nonzero()[0]
     if not first.size:
-        return LabelRuns(start, length, row, order, label, length, np.zeros((0, 4), np.intp))
-    mask = np.cumsum(begins)
+        return LabelRuns(start, length, row, order, label, length, np.zeros((0, 4), np.intp), np.zeros((0, 2), np.intp))
+    mask = begins.cumsum()
     mask -= 1
     box = np.empty((first.size, 4), np.intp)
     box[:, 0] = np.minimum.reduceat(left, first)
@@ -74,7 +75,7 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     box[:-1, 3] = row.take(first[1:] - 1)
     box[-1, 3] = row[-1]
     box[:, 3] += 1
-    return LabelRuns(start, length, row, mask, label.take(first), np.add.reduceat(length, first), box)
+    return LabelRuns(start, length, row, mask, label.take(first), np.add.reduceat(length, first), box, box[:, 2:] - box[:, :2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +95,8 @@ class Samples:
 def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
     """At most `most` pixels of each mask, evenly spread over every s-th of its rows; s is such that rows and columns are as dense."""
     size = min(most, int(runs.pixels.max()))
-    height = runs.box_xyxy[:, 3] - runs.box_xyxy[:, 1]
     step = np.sqrt(runs.pixels / size).astype(np.intp)
-    step = np.maximum(np.minimum(step, height // 8), 1)
+    step = np.maximum(np.minimum(step, runs.size_wh[:, 1] // 8), 1)
     chosen, pixels = _every_row(runs, step)
     striped = pixels * step < 0.5 * runs.pixels  # a mask may have its pixels in the rows between
     if striped.any():
@@ -110,25 +110,22 @@ def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
     if padded:
         np.minimum(rank, (pixels - 0.5)[:, None], out=rank)
     # how many of a mask's drawn pixels come before the end of each run; its last run takes the padding too
-    end = np.cumsum(length)
-    last = np.append(np.flatnonzero(mask[1:] != mask[:-1]), mask.size - 1)
+    end = length.cumsum()
+    last = np.bincount(mask).cumsum() - 1
     before_mask = end.take(last) - pixels.astype(np.intp)
     own_end = end - before_mask.take(mask)
     before = np.ceil(own_end / stretch.take(mask) - MIDDLE).astype(np.intp)
     before += mask * size
     before[last] = np.arange(size, last.size * size + 1, size)
     before[1:] -= before[:-1].copy()
-    run_of = np.repeat(np.arange(mask.size), before)
     row = runs.row.take(chosen)
-    start = runs.start.take(chosen)
-    offset = start - row * width
+    offset = runs.start.take(chosen) - row * width
     offset += length
     offset -= own_end
-    column = rank.astype(np.intp)
-    column += offset.take(run_of).reshape(column.shape)
-    row = row.take(run_of).reshape(column.shape)
-    index = row * width
-    index += column
+    column = rank.astype(np.int32)
+    column += offset.astype(np.int32).repeat(before).reshape(column.shape)
+    row = row.astype(np.int32).repeat(before).reshape(column.shape)
+    index = (row * np.int32(width) + column).astype(np.intp)
     real = np.arange(size) < count[:, None] if padded else None
     return Samples(index, row, column, count, real)
 
@@ -136,7 +133,7 @@ def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
 def _every_row(runs: LabelRuns, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of the runs in every step-th row of their mask's box; (n,) float64 pixels in them."""
     turn = (runs.row - (runs.box_xyxy[:, 1] + step // 2).take(runs.mask)) / step.take(runs.mask)
-    chosen = np.flatnonzero(turn == np.rint(turn))  # exact for such small integers, and several times faster than their remainder
+    chosen = (turn == np.rint(turn)).nonzero()[0]  # exact for such small integers, and several times faster than their remainder
     return chosen, np.bincount(runs.mask.take(chosen), runs.length.take(chosen), len(step))
 
 
@@ -146,12 +143,16 @@ def inside_rim(labels: np.ndarray, runs: LabelRuns, samples: Samples, radius_px:
         return np.ones(samples.index.shape, bool)
     height, width = labels.shape
     flat, own = labels.reshape(-1), runs.label[:, None]
-    left = right = radius_px
-    up = down = radius_px * width
-    low, high = runs.box_xyxy[:, :2].min(axis=0), runs.box_xyxy[:, 2:].max(axis=0)
-    if min(*low, width - high[0], height - high[1]) < radius_px:
-        left, right = np.minimum(samples.column, radius_px), np.minimum(width - 1 - samples.column, radius_px)
-        up, down = np.minimum(samples.row, radius_px) * width, np.minimum(height - 1 - samples.row, radius_px) * width
+    box = runs.box_xyxy
+    if min(box[:, :2].min(), width - box[:, 2].max(), height - box[:, 3].max()) >= radius_px:
+        corner = samples.index - radius_px * (width + 1)
+        label = flat.take(corner)
+        inside = label == own
+        for step in (2 * radius_px, 2 * radius_px * width, 2 * radius_px * (width + 1)):
+            inside &= flat[step:].take(corner) == label
+        return inside
+    left, right = np.minimum(samples.column, radius_px), np.minimum(width - 1 - samples.column, radius_px)
+    up, down = np.minimum(samples.row, radius_px) * width, np.minimum(height - 1 - samples.row, radius_px) * width
     inside = flat.take(samples.index - (up + left)) == own
     inside &= flat.take(samples.index + (right - up)) == own
     inside &= flat.take(samples.index + (down - left)) == own
@@ -164,37 +165,31 @@ def row_counts(chosen: np.ndarray) -> np.ndarray:
     return np.add.reduce(chosen.view(np.uint8), axis=1, dtype=np.uint16).astype(np.intp)
 
 
-def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, fractions: tuple[float, ...]) -> np.ndarray:
-    """(len(fractions), n) float64 quantiles of the chosen ones (all, by default) in each row of (n, K) float32 values.
+def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, count: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    """(..., n, len(fractions)) float64 quantiles of the chosen ones (all, if None) in each row of (..., n, K) float32 values.
 
-    NaN where none is chosen.
+    chosen: (n, K) bool; count: (n,) how many of each row are chosen. NaN where none is.
     """
-    rows, size = value.shape
     if chosen is None:
-        ordered = np.sort(value, axis=1)
-        place = np.multiply.outer(fractions, np.full(rows, size - 1.0))
+        ordered = np.sort(value, axis=-1)
     else:
-        count = row_counts(chosen)
         # all bits set is a NaN: what is not chosen is sorted to the end
         blank = np.subtract(chosen.view(np.int8), 1, dtype=np.int32)
-        blank |= value.view(np.int32)
-        ordered = blank.view(np.float32)
-        ordered.sort(axis=1)
-        place = np.multiply.outer(fractions, np.maximum(count - 1, 0))
-    below = place.astype(np.intp)
+        ordered = (blank | value.view(np.int32)).view(np.float32)
+        ordered.sort(axis=-1)
+    place = np.multiply.outer(count - 1, fractions)
+    below = place.astype(np.intp)  # of none, too: what is above -1 becomes 0
     place -= below
-    below += np.arange(0, rows * size, size)
-    lower = ordered.take(below)
-    upper = ordered.take(below + (place > 0))
+    above = below + (place > 0)
+    row = np.arange(0, ordered.size, ordered.shape[-1]).reshape(*ordered.shape[:-1], 1)
+    lower, upper = ordered.take(row + below), ordered.take(row + above)
     upper -= lower
-    place *= upper
-    place += lower
-    return place
+    return lower + place * upper
 
 
-def either(chosen: np.ndarray, value: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n, K) float32: value where chosen, other elsewhere; both float32 and finite. np.where branches, pixel by pixel, on noise."""
-    result = value - other
+def either(chosen: np.ndarray, value: np.ndarray, other: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """out, (n, K) float32: value where chosen, other elsewhere; both float32 and finite. np.where branches, pixel by pixel, on noise."""
+    result = np.subtract(value, other, out=out)
     result *= chosen
     result += other
     return result

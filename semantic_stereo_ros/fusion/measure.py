@@ -7,9 +7,9 @@ than 20. Definitions: types.Measurement.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
@@ -57,17 +57,17 @@ def measure(
     Raises ImageError when the label map has another size than the disparity.
     """
     config = Config() if config is None else config
-    labels = segmentation.labels
+    labels = np.ascontiguousarray(segmentation.labels)
     if labels.shape != disparity.disparity_px.shape:
         raise ImageError(f"the label map is {labels.shape} but the disparity {disparity.disparity_px.shape} (rows, columns)")
     instances = segmentation.object_instances
     if not instances:
         return ()
     wanted = np.array([i.label for i in instances])
-    runs = label_runs(np.ascontiguousarray(labels), wanted)
+    runs = label_runs(labels, wanted)
     if not runs.label.size:
         return _measurements(wanted, None, None, config)
-    stats = _statistics(disparity, np.ascontiguousarray(labels), runs, config)
+    stats = _statistics(disparity, labels, runs, config)
     fitted = box_fitting.fit(stats.points, stats.kept, segmentation.ground) if boxes and config.boxes else None
     return _measurements(wanted, stats, fitted, config)
 
@@ -108,12 +108,12 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     valid = row_counts(known)
     valid_fraction = valid / drawn.count
     usable = (np.rint(valid_fraction * runs.pixels) >= max(config.min_valid_pixels, 1)) & (valid_fraction >= config.min_valid_fraction)
-    core, fallback = _core(inside_rim(labels, runs, drawn, config.erode_px), known, valid)
-    first, low, middle, high, last = row_quantiles(shifted, core, (0.1, 0.25, 0.5, 0.75, 0.9))
+    core, core_count, fallback = _core(inside_rim(labels, runs, drawn, config.erode_px), known, valid)
+    first, low, middle, high, last = row_quantiles(shifted, core, core_count, (0.1, 0.25, 0.5, 0.75, 0.9)).T
     iqr = high - low
     # the rim of the mask counts where its disparities are the interior's: along the object it is no depth edge
-    least = (first - RIM_MARGIN_PX - 0.3 * iqr).astype(np.float32)[:, None]
-    most = (last + RIM_MARGIN_PX + 0.3 * iqr).astype(np.float32)[:, None]
+    margin = RIM_MARGIN_PX + 0.3 * iqr
+    least, most = (first - margin).astype(np.float32)[:, None], (last + margin).astype(np.float32)[:, None]
     agrees = shifted >= least
     agrees &= shifted <= most
     agrees &= known
@@ -123,20 +123,19 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     sigma = _mean(disparity.sigma_px.reshape(-1).take(drawn.index[:, some]), kept[:, some])
     place = np.empty((2, *shifted.shape), np.float32)
     place[0], place[1] = drawn.column, drawn.row
-    surface, surface_spread = fit_surfaces(place, runs.box_xyxy, shifted, agrees)
+    surface, surface_spread = fit_surfaces(place, runs, shifted, agrees, middle)
     # what is unknown in a mask is not missing at random: it is filled, but not beyond what was seen
     filled = np.minimum(np.maximum(surface, least), most)
-    median = row_quantiles(either(kept, shifted, filled), drawn.real, (0.5,))[0]
-    smoothed = smooth(shifted, known, surface, surface_spread, sigma, filled)
+    complete = np.empty((2, *shifted.shape), np.float32)
+    either(kept, shifted, filled, out=complete[0])
+    smoothed = smooth(shifted, known, surface, surface_spread, sigma, filled, out=complete[1])
     place -= np.array([rig.cx, rig.cy], np.float32)[:, None, None]
     place *= np.array([1.0 / rig.fx, 1.0 / rig.fy], np.float32)[:, None, None]
-    ray = place[0] * place[0]
-    ray += place[1] * place[1]
-    ray += np.float32(1.0)
-    smoothed /= np.sqrt(ray, out=ray)
+    range_per_depth = np.sqrt((place * place).sum(axis=0) + np.float32(1.0))
+    smoothed /= range_per_depth
     q = 1.0 - config.nearest_percentile / 100.0
-    center, near = row_quantiles(smoothed, drawn.real, (0.5, q))
-    used = row_counts(core) * runs.pixels / drawn.count
+    (median, _), (center, near) = row_quantiles(complete, drawn.real, drawn.count, (0.5, q)).transpose(0, 2, 1)
+    used = core_count * runs.pixels / drawn.count
     spread = ObjectSpread(
         count=used,
         sigma_px=sigma,
@@ -145,19 +144,21 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
         near_tail_px=np.maximum(near - center - iqr, 0.0),
         rim_shift_px=np.abs(median - middle),
         valid_fraction=valid_fraction,
-        unseen=_unseen_share(disparity.disparity_px, labels, runs.box_xyxy, runs.pixels),
+        unseen=_unseen_share(disparity.disparity_px, labels, runs),
         fallback=fallback,
-        beyond_view=_share_beyond_view(runs.box_xyxy, last - rig.doffs_px),
+        beyond_view=_share_beyond_view(runs, last - rig.doffs_px),
         beyond_range_px=(1.0 - valid_fraction) * disparity.max_px * (last - rig.doffs_px > disparity.max_px - RANGE_MARGIN_PX),
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        depth, nearest = rig.bf / median, rig.bf / near
-        depth_sigma, nearest_sigma = np.stack([depth, nearest]) ** 2 * sigmas_px(spread) * (config.sigma_scale / rig.bf)
+        depth, nearest = metres = rig.bf / np.array([median, near])
+        depth_sigma, nearest_sigma = metres**2 * sigmas_px(spread) * (config.sigma_scale / rig.bf)
         points = np.empty((3, *shifted.shape), np.float32)
         np.divide(np.float32(rig.bf), shifted, out=points[2])
         np.multiply(place, points[2], out=points[:2])
-        position = np.stack([*_lateral_medians(points, kept), depth], axis=1)
-        covariance = _covariance(position, depth, depth_sigma, runs.box_xyxy, used, rig)
+        position = np.empty((len(depth), 3))
+        position[:, :2] = _lateral_medians(points, kept)
+        position[:, 2] = depth
+        covariance = _covariance(position, depth, depth_sigma, runs.size_wh, used, rig)
         distance = np.sqrt((position * position).sum(axis=1))
         direction = position / distance[:, None]
         distance_sigma = np.sqrt(((covariance @ direction[:, :, None])[:, :, 0] * direction).sum(axis=1))
@@ -184,14 +185,16 @@ def samples_per_object(objects: int) -> int:
     return min(max(SAMPLES // objects, MIN_SAMPLES), MAX_SAMPLES)
 
 
-def _core(inside: np.ndarray, known: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, K) bool: the known pixels inside the rim, all known pixels of a mask that has hardly any; and (n,) bool which masks those are."""
+def _core(inside: np.ndarray, known: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n, K) bool: the known pixels inside the rim, all known pixels of a mask that has hardly any; (n,) their count; (n,) bool which masks
+    those are."""
     core = inside & known
     count = row_counts(core)
-    fallback = ((count < MIN_INTERIOR_PIXELS) | (count < MIN_INTERIOR_FRACTION * valid)) & (valid > 0)
+    fallback = count < np.maximum(MIN_INTERIOR_FRACTION * valid, MIN_INTERIOR_PIXELS)
     if fallback.any():
         core |= known & fallback[:, None]
-    return core, fallback
+        count = np.where(fallback, valid, count)
+    return core, count, fallback
 
 
 def _mean(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -200,41 +203,39 @@ def _mean(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def _lateral_medians(points: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(2, n) median X and Y of the kept ones of (3, n, K) points."""
-    lateral, chosen = points[:2, :, ::LATERAL_STRIDE], kept[:, ::LATERAL_STRIDE]
-    return row_quantiles(lateral.reshape(-1, lateral.shape[2]), np.concatenate([chosen, chosen]), (0.5,)).reshape(2, -1)
+    """(n, 2) median X and Y of the kept ones of (3, n, K) points."""
+    chosen = kept[:, ::LATERAL_STRIDE]
+    return row_quantiles(points[:2, :, ::LATERAL_STRIDE], chosen, row_counts(chosen), (0.5,))[:, :, 0].T
 
 
-def _share_beyond_view(box_xyxy: np.ndarray, near_px: np.ndarray) -> np.ndarray:
+def _share_beyond_view(runs: LabelRuns, near_px: np.ndarray) -> np.ndarray:
     """(n,) 0..1: how far an object may go on to the left of its mask, per its width, where the right camera's view begins with it."""
-    left, right = box_xyxy[:, 0], box_xyxy[:, 2]
+    left = runs.box_xyxy[:, 0]
     starts_there = left <= near_px + VIEW_MARGIN_PX
-    return starts_there * np.minimum(left / np.maximum(right - left, 1), 1.0)
+    return starts_there * np.minimum(left / runs.size_wh[:, 0], 1.0)
 
 
-def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, box_xyxy: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def _unseen_share(disparity_px: np.ndarray, labels: np.ndarray, runs: LabelRuns) -> np.ndarray:
     """(n,) unknown pixels of no label in and around each box, per pixel of the object: there it may go on unseen."""
     coarse = np.isnan(disparity_px[::UNSEEN_STRIDE, ::UNSEEN_STRIDE])
     coarse &= labels[::UNSEEN_STRIDE, ::UNSEEN_STRIDE] == 0
-    total = np.zeros((coarse.shape[0] + 1, coarse.shape[1] + 1), np.intp)
-    np.cumsum(coarse, axis=1, out=total[1:, 1:])
-    np.cumsum(total, axis=0, out=total)
-    size = box_xyxy[:, 2:] - box_xyxy[:, :2]
-    low = np.rint((box_xyxy[:, :2] - 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
-    high = np.rint((box_xyxy[:, 2:] + 0.25 * size) / UNSEEN_STRIDE).astype(np.intp)
+    total = cv2.integral(coarse.view(np.uint8))
+    around = runs.box_xyxy / UNSEEN_STRIDE
+    margin = runs.size_wh * (0.25 / UNSEEN_STRIDE)
+    around[:, :2] -= margin
+    around[:, 2:] += margin
     height, width = coarse.shape
-    x0, x1 = np.maximum(low[:, 0], 0), np.minimum(high[:, 0], width)
-    y0, y1 = np.maximum(low[:, 1], 0), np.minimum(high[:, 1], height)
+    x0, y0, x1, y1 = np.minimum(np.maximum(np.rint(around), 0.0), (width, height, width, height)).astype(np.intp).T
     unknown = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
-    return unknown * UNSEEN_STRIDE**2 / np.maximum(pixels, 1)
+    return unknown * UNSEEN_STRIDE**2 / runs.pixels
 
 
-def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) -> np.ndarray:
+def _covariance(position, depth, depth_sigma, size_wh, used, rig: StereoRig) -> np.ndarray:
     """(n, 3, 3): depth error along the ray, and a lateral one of a mask border's pixel and of sampling."""
     ray = position / depth[:, None]
-    covariance = (depth_sigma**2)[:, None, None] * ray[:, :, None] * ray[:, None, :]
-    extent = (box_xyxy[:, 2:] - box_xyxy[:, :2]).astype(np.float64)
-    lateral_px = 0.1 + 0.002 * extent + 0.36 * extent / np.sqrt(np.maximum(used, 1))[:, None]
+    along = depth_sigma[:, None] * ray
+    covariance = along[:, :, None] * along[:, None, :]
+    lateral_px = 0.1 + size_wh * (0.002 + 0.36 / np.sqrt(np.maximum(used, 1)))[:, None]
     lateral = lateral_px * (depth / rig.fx)[:, None]
     covariance[:, 0, 0] += lateral[:, 0] ** 2
     covariance[:, 1, 1] += lateral[:, 1] ** 2
@@ -244,7 +245,7 @@ def _covariance(position, depth, depth_sigma, box_xyxy, used, rig: StereoRig) ->
 def _measurements(
     wanted: np.ndarray, stats: _Statistics | None, fitted: list[OrientedBox] | None, config: Config
 ) -> tuple[Measurement, ...]:
-    present = [] if stats is None else list(_present(stats, fitted, config))
+    present = [] if stats is None else _present(stats, fitted, config)
     if len(present) == len(wanted):
         return tuple(present)
     known = {m.label: m for m in present}
@@ -253,13 +254,12 @@ def _measurements(
     )
 
 
-def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Config) -> Iterator[Measurement]:
-    runs = stats.runs
+def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Config) -> list[Measurement]:
     columns = zip(
-        runs.label.tolist(),
-        runs.pixels.tolist(),
+        stats.runs.label.tolist(),
+        stats.runs.pixels.tolist(),
         stats.valid_fraction.tolist(),
-        map(tuple, runs.box_xyxy.tolist()),
+        zip(*stats.runs.box_xyxy.T.tolist()),
         stats.depth.tolist(),
         stats.depth_sigma.tolist(),
         stats.distance.tolist(),
@@ -268,37 +268,20 @@ def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Confi
         stats.nearest_sigma.tolist(),
         stats.position,
         stats.covariance,
-        fitted if fitted is not None else itertools.repeat(None),
-        stats.usable.tolist(),
+        itertools.repeat(None) if fitted is None else fitted,
     )
-    for (
-        label,
-        pixels,
-        fraction,
-        box_xyxy,
-        depth,
-        depth_sigma,
-        distance,
-        distance_sigma,
-        nearest,
-        nearest_sigma,
-        place,
-        spread,
-        box,
-        usable,
-    ) in columns:
-        if not usable:
-            yield Measurement(label, pixels, fraction, box_xyxy, reason=_reason(pixels, fraction, config))
-            continue
-        measurement = object.__new__(Measurement)
+    records = []
+    new, assign = object.__new__, object.__setattr__
+    for label, pixels, fraction, box_xyxy, z, z_sigma, distance, distance_sigma, nearest, nearest_sigma, place, spread, box in columns:
+        record = new(Measurement)
         # what a frozen dataclass's constructor does, but not field by field: a third of the time (test_measure guards it)
         fields = {
             "label": label,
             "pixels": pixels,
             "valid_fraction": fraction,
             "box_xyxy": box_xyxy,
-            "depth_m": depth,
-            "depth_sigma_m": depth_sigma,
+            "depth_m": z,
+            "depth_sigma_m": z_sigma,
             "distance_m": distance,
             "distance_sigma_m": distance_sigma,
             "nearest_m": nearest,
@@ -308,8 +291,13 @@ def _present(stats: _Statistics, fitted: list[OrientedBox] | None, config: Confi
             "box": box,
             "reason": "",
         }
-        object.__setattr__(measurement, "__dict__", fields)
-        yield measurement
+        assign(record, "__dict__", fields)
+        records.append(record)
+    for i in (~stats.usable).nonzero()[0].tolist():
+        m = records[i]
+        reason = _reason(m.pixels, m.valid_fraction, config)
+        records[i] = Measurement(m.label, m.pixels, m.valid_fraction, m.box_xyxy, reason=reason)
+    return records
 
 
 def _reason(pixels: int, fraction: float, config: Config) -> str:

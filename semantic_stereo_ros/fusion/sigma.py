@@ -40,7 +40,7 @@ def terms_px(spread: ObjectSpread) -> np.ndarray:
     # what is deeper than it is wide, or has a long near end, may be two things in one mask, one behind the other
     deep = np.minimum(spread.iqr_px / spread.width_px, 1.0)
     stretched = np.minimum((spread.iqr_px + spread.near_tail_px) / spread.width_px, 1.0)
-    return np.stack(
+    return np.array(
         [
             np.ones_like(spread.sigma_px),
             spread.sigma_px,
