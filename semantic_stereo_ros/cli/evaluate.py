@@ -46,8 +46,10 @@ def evaluate(
     instances: Optional[Path] = typer.Option(None, "--instances", help="16-bit PNG of true instance ids: object errors too."),
     given_masks: bool = typer.Option(False, "--given-masks", help="Measure the true instances instead of segmenting."),
     calibration: Optional[str] = typer.Option(None, "--calibration", "-c", help="As for 'run'; without it only disparities are judged."),
-    truth_scale: Optional[float] = typer.Option(None, "--truth-scale", help="File values per px [default: 256 for 16-bit PNG, else 1]."),
-    truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, beside NaN and inf [PNG: 0]."),
+    truth_scale: Optional[float] = typer.Option(
+        None, "--truth-scale", min=1e-6, help="File values per px; if not given 256 for 16-bit PNG, else 1."
+    ),
+    truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, beside NaN and inf; 0 of a PNG does."),
     synthetic: int = typer.Option(0, "--synthetic", min=0, help="Evaluate this many synthetic scenes instead of files."),
     first_seed: int = typer.Option(0, "--first-seed", min=0, help="Seed of the first synthetic scene."),
     stereo: Optional[str] = common.StereoName,
@@ -69,11 +71,15 @@ def evaluate(
             raise SemanticStereoError("--synthetic takes no images: give either images with --truth, or --synthetic N")
         frames = _synthetic_frames(config, first_seed, synthetic, given_masks)
     else:
+        if instances is not None and calibration is None:
+            raise SemanticStereoError("--instances asks for the errors of distances, which need the calibration: give --calibration too")
+        if given_masks and instances is None:
+            raise SemanticStereoError("--given-masks measures the true instances: give them with --instances FILE")
         if left is None or right is None or truth is None:
             raise SemanticStereoError("eval needs LEFT, RIGHT and --truth FILE, or --synthetic N; see 'semantic-stereo eval --help'")
         known = _Truth(read_disparity(truth, scale=truth_scale, invalid=truth_invalid), read_labels(instances) if instances else None)
         frames = [_one_pair(config, left, right, calibration, known, given_masks)]
-    report = _report(frames, with_objects=bool(synthetic) or (instances is not None and calibration is not None))
+    report = _report(frames, with_objects=bool(synthetic) or instances is not None)
     console = Console()
     for title, rows in report.items():
         console.print(_table(title, rows))
@@ -101,11 +107,7 @@ def _one_pair(config, left: str, right: str, calibration: str | None, truth: _Tr
     for name, array in (("disparity", truth.disparity_px), ("instance ids", truth.instance_ids)):
         if array is not None and array.shape != frame.shape:
             raise ImageError(f"the true {name} must have the images' shape {frame.shape} (rows, columns), got {array.shape}")
-    given = None
-    if given_masks:
-        if truth.instance_ids is None:
-            raise SemanticStereoError("--given-masks measures the true instances: give them with --instances FILE")
-        given = Segmentation.from_labels(truth.instance_ids)
+    given = Segmentation.from_labels(truth.instance_ids) if given_masks and truth.instance_ids is not None else None
     pipeline = Pipeline(config)
     scene = pipeline(frame, given)
     common.report_findings(scene)

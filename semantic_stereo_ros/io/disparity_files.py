@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -36,7 +38,8 @@ def read_disparity(path: str | Path, *, scale: float | None = None, invalid: flo
     disparity /= np.float32(scale)
     disparity[unknown] = np.nan
     if unknown.all() and not empty_ok:
-        raise InputFileError(f"{path} holds no pixel with truth: is the value that marks unknown pixels right ({invalid})?")
+        doubt = f": is {invalid:g} right for unknown pixels?" if invalid else ""
+        raise InputFileError(f"{path} holds no pixel with a known disparity{doubt}")
     return disparity
 
 
@@ -44,19 +47,25 @@ def read_map(path: str | Path, kind: str) -> np.ndarray:
     """The array of a .npy, .npz, .pfm, .tif or .png file as stored. kind: 'disparity' or 'depth', for the errors. Raises InputFileError."""
     path = Path(path)
     if path.suffix.lower() in (".npy", ".npz"):
-        if not path.is_file():
-            raise InputFileError(f"{kind} file {path} does not exist")
-        try:
-            content = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputFileError(f"{path} is not a plain NumPy file: {error}") from error
-        if isinstance(content, np.lib.npyio.NpzFile):
-            if len(content.files) != 1:
-                raise InputFileError(f"{path} must hold one array, got {', '.join(content.files) or 'none'}")
-            content = content[content.files[0]]
-        return content
-    data = np.frombuffer(read_bytes(path, f"{kind} file"), np.uint8)
+        return _read_numpy(path, kind)
+    data = np.frombuffer(read_bytes(path, kind), np.uint8)
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if values is None:
         raise InputFileError(f"{path} is no {kind} file in a known format (.npy, .npz, .pfm, .tif, .png)")
     return values
+
+
+def _read_numpy(path: Path, kind: str) -> np.ndarray:
+    """The one array of numbers in a NumPy file; other objects are never unpickled."""
+    data = io.BytesIO(read_bytes(path, kind))
+    try:
+        content = np.load(data, allow_pickle=False)
+        arrays = {name: content[name] for name in content.files} if isinstance(content, np.lib.npyio.NpzFile) else {"": content}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputFileError(f"{path} is not a plain NumPy file: {error}") from error
+    if len(arrays) != 1:
+        raise InputFileError(f"{path} must hold one array, got {', '.join(arrays) or 'none'}")
+    (array,) = arrays.values()
+    if array.dtype.kind not in "biuf":
+        raise InputFileError(f"{path} must hold numbers, got an array of {array.dtype}")
+    return array

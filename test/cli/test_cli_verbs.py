@@ -99,6 +99,9 @@ def test_eval_compares_with_a_disparity_file(tmp_path):
         (("left.png", "right.png"), "--truth"),
         (("left.png", "right.png", "--truth", "none.npy"), "none.npy"),
         (("left.png", "--synthetic", "1"), "--synthetic takes no images"),
+        (("left.png", "right.png", "--truth", "none.npy", "--instances", "ids.png"), "give --calibration too"),
+        (("left.png", "right.png", "--truth", "none.npy", "--given-masks"), "give them with --instances"),
+        (("left.png", "right.png", "--truth", "none.npy", "--truth-scale", "0"), "--truth-scale"),
     ],
 )
 def test_eval_says_what_it_needs(arguments, message):
