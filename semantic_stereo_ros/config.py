@@ -111,7 +111,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_file():
-        raise InputFileError(f"configuration file {path} does not exist")
+        raise InputFileError(f"configuration file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

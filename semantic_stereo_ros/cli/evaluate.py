@@ -49,7 +49,7 @@ def evaluate(
     truth_scale: Optional[float] = typer.Option(
         None, "--truth-scale", min=1e-6, help="File values per px; if not given 256 for 16-bit PNG, else 1."
     ),
-    truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, beside NaN and inf; 0 of a PNG does."),
+    truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, as NaN, inf and a PNG's 0 do."),
     synthetic: int = typer.Option(0, "--synthetic", min=0, help="Evaluate this many synthetic scenes instead of files."),
     first_seed: int = typer.Option(0, "--first-seed", min=0, help="Seed of the first synthetic scene."),
     stereo: Optional[str] = common.StereoName,

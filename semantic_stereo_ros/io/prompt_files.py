@@ -99,7 +99,7 @@ def _content(path: Path) -> Any:
     import yaml
 
     if not path.is_file():
-        raise InputFileError(f"prompts file {path} does not exist")
+        raise InputFileError(f"prompts file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)

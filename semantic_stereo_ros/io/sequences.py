@@ -27,6 +27,8 @@ from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
 MAP_SUFFIXES = (".npy", ".npz", ".pfm", ".png", ".tif", ".tiff")
+ROTATION_ERROR = 5e-3
+"""How far R R^T of a pose may be off the identity: files with three decimals are below."""
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -256,15 +258,30 @@ def named_files(path: str | Path, suffixes: tuple[str, ...], noun: str) -> list[
 
 
 def read_poses(path: str | Path) -> np.ndarray:
-    """A KITTI poses file: 12 numbers per line, the rows of the 3x4 camera-to-world pose -> (N, 4, 4) float64."""
+    """A KITTI poses file: 12 numbers per line, the rows of the 3x4 camera-to-world pose -> (N, 4, 4) float64.
+
+    Raises InputFileError, also where a line's first three columns are no rotation.
+    """
+    data = read_bytes(path, "poses")
     try:
-        rows = np.loadtxt(read_bytes(path, "poses").decode("utf-8").splitlines(), dtype=np.float64, ndmin=2)
+        rows = np.loadtxt(data.decode("utf-8").splitlines(), dtype=np.float64, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(f"{path} is no poses file: expected 12 numbers per line ({error})") from error
-    if rows.ndim != 2 or rows.shape[1] != 12 or not np.isfinite(rows).all():
+    if rows.ndim != 2 or rows.shape[1] != 12:
         raise InputFileError(f"{path} must hold 12 finite numbers per line (3x4 camera to world), got shape {rows.shape}")
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if wrong.size:
+        raise InputFileError(f"{path} must hold 12 finite numbers per line (3x4 camera to world), got {rows[wrong[0]]} as pose {wrong[0]}")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
+    rotations = poses[:, :3, :3]
+    off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    bad = np.flatnonzero((off > ROTATION_ERROR) | (np.linalg.det(rotations) < 0))
+    if bad.size:
+        raise InputFileError(
+            f"{path}: pose {bad[0]} is no rotation beside a translation (R R^T is off by {off[bad[0]]:.2g}): each line must hold the "
+            "rows of the 3x4 matrix from the camera to the world"
+        )
     return poses
 
 

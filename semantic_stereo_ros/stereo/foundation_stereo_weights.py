@@ -19,7 +19,8 @@ def checkpoint_of(checkpoint: str, variant: str) -> tuple[Path, Weights | None]:
     if checkpoint and checkpoint not in CATALOGUE:
         path = Path(checkpoint).expanduser()
         if not path.is_file():
-            raise InputFileError(f"checkpoint {path} does not exist; names of official ones: {', '.join(OFFICIAL.values())}")
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise InputFileError(f"checkpoint {path} {what}; names of official ones: {', '.join(OFFICIAL.values())}")
         return path, None
     if checkpoint:
         if checkpoint not in OFFICIAL.values():

@@ -67,5 +67,5 @@ def test_two_arrays_in_one_file_are_one_too_many(tmp_path):
         read_disparity(tmp_path / "two.npz")
     with pytest.raises(InputFileError, match="not a plain NumPy file"):
         read_disparity(tmp_path / "objects.npz")
-    with pytest.raises(InputFileError, match="the disparity file .* does not exist"):
+    with pytest.raises(InputFileError, match=r"the disparity file .* does not exist"):
         read_disparity(tmp_path / "none.npy")

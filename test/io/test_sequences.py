@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -163,6 +165,19 @@ def test_poses_that_do_not_fit(tmp_path):
     (tmp_path / "words.txt").write_text("hello\n")
     with pytest.raises(InputFileError, match="no poses file"):
         read_poses(tmp_path / "words.txt")
+    for numbers, message in [
+        ("2 0 0 0 0 2 0 0 0 0 2 0", "pose 1 is no rotation"),
+        ("1 0 0 0 0 1 0 0 0 0 -1 0", "pose 1 is no rotation"),
+        ("1 0 0 nan 0 1 0 0 0 0 1 0", "12 finite numbers per line .* as pose 1"),
+    ]:
+        (tmp_path / "wrong.txt").write_text(f"1 0 0 0 0 1 0 0 0 0 1 0\n{numbers}\n")
+        with pytest.raises(InputFileError, match=message):
+            read_poses(tmp_path / "wrong.txt")
+    with pytest.raises(InputFileError, match=r"the poses file .* does not exist: check the path$"):
+        read_poses(tmp_path / "none.txt")
+    rounded = [round(value, 3) for value in (math.cos(0.3), -math.sin(0.3), 0, 1.5, math.sin(0.3), math.cos(0.3), 0, 0, 0, 0, 1, 0)]
+    (tmp_path / "rounded.txt").write_text(" ".join(map(str, rounded)))
+    assert read_poses(tmp_path / "rounded.txt")[0, 0, 3] == 1.5
     (tmp_path / "one.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     left, right = make_folders(tmp_path, ["0.png", "1.png"])
     with pytest.raises(InputFileError, match="one pose per frame, got 1 poses for 2 frames"):

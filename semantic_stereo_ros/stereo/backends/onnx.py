@@ -67,8 +67,9 @@ class Backend:
         """Raise ConfigError (no model, a wrong family), InputFileError (no such file) or MissingDependencyError (no onnxruntime)."""
         if not self.config.model:
             raise ConfigError("the stereo backend onnx needs a model: set stereo.onnx.model to an .onnx file")
-        if not Path(self.config.model).expanduser().is_file():
-            raise InputFileError(f"the ONNX model {self.config.model} does not exist: check stereo.onnx.model")
+        path = Path(self.config.model).expanduser()
+        if not path.is_file():
+            raise InputFileError(f"the ONNX model {path} {'is a folder' if path.is_dir() else 'does not exist'}: check stereo.onnx.model")
         if self.config.family != "auto":
             find_family(self.config.family)
         if importlib.util.find_spec("onnxruntime") is None:
