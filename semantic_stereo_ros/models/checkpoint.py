@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.checks import InputFileError, missing_dependency
+from semantic_stereo_ros.checks import InputFileError, MissingDependencyError
 
 SHOWN = 5
 
@@ -23,13 +24,15 @@ def read_checkpoint(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputFileError(f"checkpoint {path} does not exist")
+        raise InputFileError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     if path.suffix == ".safetensors":
         try:
             from safetensors import SafetensorError
             from safetensors.torch import load_file
         except ImportError as error:
-            raise missing_dependency("safetensors", "torch", "reading .safetensors checkpoints") from error
+            raise MissingDependencyError(
+                f"reading {path} needs the Python module 'safetensors', which is not installed: pip install safetensors"
+            ) from error
         try:
             return load_file(path)
         except SafetensorError as error:
@@ -40,16 +43,25 @@ def read_checkpoint(path: str | Path) -> Any:
             mapped = file.read(4) == b"PK\x03\x04"
         return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
-        refused = "Unsupported" in str(error) or "Weights only load failed" in str(error)
-        reason = " ".join(str(error).split())[:300]
-        if refused:
-            raise InputFileError(
-                f"checkpoint {path} holds pickled objects other than tensors, which could run any code when read, and is refused; "
-                f"save its state_dict alone, or convert it to safetensors on a machine that you can lose. torch says: {reason}"
-            ) from error
-        raise InputFileError(f"checkpoint {path} is corrupt: {reason}") from error
+        if "Unsupported" not in str(error) and "Weights only load failed" not in str(error):
+            raise _corrupt(path, error) from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = (
+            f"holds pickled objects other than tensors ({found[1]})" if found else "is no checkpoint, or holds objects other than tensors"
+        )
+        raise InputFileError(
+            f"checkpoint {path} {what}, which could run any code when read, and is refused; save its state_dict alone, or convert it to "
+            "safetensors on a machine that you can lose"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputFileError(f"checkpoint {path} is corrupt or no checkpoint: {' '.join(str(error).split())[:300]}") from error
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> InputFileError:
+    """Of torch's words the first sentence, where they are words."""
+    first = " ".join(str(error).split()).partition(". ")[0]
+    reason = first if " " in first else "torch cannot read it"
+    return InputFileError(f"checkpoint {path} of {path.stat().st_size} bytes is cut short or no checkpoint ({reason}): copy it again")
 
 
 def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:

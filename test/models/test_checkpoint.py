@@ -1,12 +1,14 @@
 """Checkpoint files: official form, other forms, damaged ones, and ones that would run code."""
 
+import argparse
 import pickle
+import sys
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
-from semantic_stereo_ros.checks import ConfigError, InputFileError
+from semantic_stereo_ros.checks import ConfigError, InputFileError, MissingDependencyError
 from semantic_stereo_ros.models.foundation_stereo.loading import load, read_config
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 
@@ -45,6 +47,10 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(filled_state, tmp_path):
         with pytest.raises(InputFileError, match="refused"):
             load(tmp_path / name)
     assert not marker.exists()
+    torch.save({"model": {"x": torch.zeros(1)}, "args": argparse.Namespace(lr=1)}, tmp_path / "args.pth")
+    with pytest.raises(InputFileError, match=r"other than tensors \(argparse\.Namespace\), which could run") as refused:
+        load(tmp_path / "args.pth")
+    assert "weights_only" not in str(refused.value), "torch's advice is to run the code"
 
 
 def test_what_does_not_fit_is_named(filled_state, tmp_path):
@@ -68,12 +74,22 @@ def test_missing_empty_cut_and_foreign_files(filled_state, tmp_path):
     torch.save({"model": filled_state()}, tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5_000_000])
     (tmp_path / "text.pth").write_text("not a checkpoint", encoding="utf-8")
-    for name in ("empty.pth", "cut.pth", "text.pth"):
-        with pytest.raises(InputFileError, match=name):
+    with pytest.raises(InputFileError, match=r"text.pth is no checkpoint, or holds objects other than tensors"):
+        load(tmp_path / "text.pth")
+    for name in ("empty.pth", "cut.pth"):
+        size = (tmp_path / name).stat().st_size
+        with pytest.raises(InputFileError, match=rf"{name} of {size} bytes is cut short or no checkpoint \(.*\w.*\)"):
             load(tmp_path / name)
     torch.save({"weights": [1, 2]}, tmp_path / "other.pth")
     with pytest.raises(InputFileError, match="holds no state_dict"):
         load(tmp_path / "other.pth")
+
+
+def test_a_missing_reader_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install safetensors$"):
+        load(tmp_path / "a.safetensors")
 
 
 def test_configurations_of_another_network_are_refused(tmp_path):
