@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semantic_stereo_ros.checks import CalibrationError, InputFileError, check_positive
+from semantic_stereo_ros.checks import CalibrationError, InputFileError, check_finite, check_positive
 from semantic_stereo_ros.geometry.calibration import StereoCalibration, apply_binning_roi, rig_from_projection
 from semantic_stereo_ros.io import calibration_raw
 from semantic_stereo_ros.io.calibration_checks import SHORTEST_BASELINE_M, baseline_of, check_baseline, check_camera, check_size
@@ -46,22 +46,28 @@ def load_calibration(
 
     path: a file; a folder with left.yaml and right.yaml (or intrinsics.yml and extrinsics.yml); or 'left.yaml,right.yaml'.
     right_path: the second file of a pair. image_size_wh: of the images to be used: needed by formats that do not hold the size
-    (K.txt, KITTI, OpenCV), checked against the others. baseline_m: overrides the file's, for calibrations in an unknown unit.
+    (K.txt, KITTI, OpenCV), checked against the others. baseline_m: overrides the file's, for calibrations in an unknown unit; those of
+    Middlebury and K.txt may then have none.
     kitti_cameras: (0, 1) grey or (2, 3) colour; by default the pair that image_paths (left, right) speak of (image_2 and image_3), else
     the first that the file holds. rectified: the images are rectified
     already, so of a raw calibration only the projection matrices count.
     Raises InputFileError (missing, unreadable, unknown format) or CalibrationError (a value that cannot be).
     """
+    if baseline_m is not None:
+        check_positive("the given stereo baseline (m)", baseline_m)
     files = _files(path, right_path)
     wanted = [kitti_cameras] if kitti_cameras is not None else [(0, 1), (2, 3)]
     if kitti_cameras is None and image_paths is not None and _are_colour(image_paths):
         wanted.reverse()
     texts = [_text(file) for file in files]
-    result = _parse(files, texts, image_size_wh, wanted)
+    try:
+        result = _parse(files, texts, image_size_wh, wanted, baseline_m)
+    except CalibrationError as error:
+        raise error if str(files[0]) in str(error) else CalibrationError(f"{files[0]}: {error}") from error
     if isinstance(result, StereoCalibration) and (rectified or _nothing_to_rectify(result)):
         result = result.rectified_rig()
     if baseline_m is not None:
-        result = _with_baseline(result, check_positive("the given stereo baseline (m)", baseline_m))
+        result = _with_baseline(result, baseline_m)
     else:
         check_baseline(files[0], result)
     check_size(files[0], result, image_size_wh)
@@ -69,12 +75,14 @@ def load_calibration(
     return result
 
 
-def _parse(files: list[Path], texts: list[str], size_wh, kitti: list[tuple[int, int]]) -> StereoRig | StereoCalibration:
-    """Sniff by content; texts[0] is the first (left) file."""
+def _parse(
+    files: list[Path], texts: list[str], size_wh, kitti: list[tuple[int, int]], baseline_m: float | None
+) -> StereoRig | StereoCalibration:
+    """Sniff by content; texts[0] is the first (left) file. baseline_m: counts where the file has none."""
     text, file = texts[0], files[0]
     if len(files) == 1:
         if re.search(r"^\s*cam0\s*=", text, re.MULTILINE):
-            return _middlebury(file, text, size_wh)
+            return _middlebury(file, text, size_wh, baseline_m)
         if re.search(r"^\s*P(_rect_)?0?\d\s*:", text, re.MULTILINE):
             return _kitti(file, text, size_wh, kitti)
         if text.lstrip().startswith("{"):
@@ -87,7 +95,7 @@ def _parse(files: list[Path], texts: list[str], size_wh, kitti: list[tuple[int, 
     if len(files) == 1 and rows and all(len(row) == 12 for row in rows) and len(rows) >= 2:
         return _projection_rows(file, rows, size_wh, kitti)
     if len(files) == 1 and len(rows) >= 1 and sum(map(len, rows)) in (9, 10):
-        return _k_txt(file, [n for row in rows for n in row], size_wh)
+        return _k_txt(file, [n for row in rows for n in row], size_wh, baseline_m)
     raise InputFileError(
         f"{file} is in no known calibration format; known: Middlebury calib.txt, KITTI calib.txt, K.txt with a baseline line, "
         "OpenCV YAML, a pair of ROS camera_info YAMLs, DepthAI calib.json"
@@ -150,11 +158,11 @@ def _numbers(file: Path, key: str, text: str, count: int) -> list[float]:
     return [float(t) for t in tokens]
 
 
-def _middlebury(file: Path, text: str, size_wh) -> StereoRig:
+def _middlebury(file: Path, text: str, size_wh, given_baseline_m: float | None) -> StereoRig:
     """vision.middlebury.edu/stereo/data/scenes2014: baseline in mm, doffs = cx1 - cx0."""
     entries = dict(re.findall(r"^\s*(\w+)\s*=\s*(.+?)\s*$", text, re.MULTILINE))
     for key in ("cam0", "cam1", "baseline"):
-        if key not in entries:
+        if key not in entries and (key != "baseline" or given_baseline_m is None):
             raise CalibrationError(f"{file}: a Middlebury calibration needs the line {key}=..., which is missing")
     left, right = (np.reshape(_numbers(file, key, entries[key], 9), (3, 3)) for key in ("cam0", "cam1"))
     doffs = right[0, 2] - left[0, 2]
@@ -166,14 +174,16 @@ def _middlebury(file: Path, text: str, size_wh) -> StereoRig:
                 "scale all of cam0, cam1 and doffs when the images are resized"
             )
         doffs = said
+    check_finite("focal length fx (px)", left[0, 0])
     if abs(left[0, 0] - right[0, 0]) > 1e-3 * left[0, 0]:
         raise CalibrationError(
             f"{file}: a rectified pair has one focal length, got {left[0, 0]:g} px in cam0 and {right[0, 0]:g} px in cam1"
         )
     if "width" in entries and "height" in entries:
         size_wh = tuple(int(_numbers(file, key, entries[key], 1)[0]) for key in ("width", "height"))
-    baseline_mm = _numbers(file, "baseline", entries["baseline"], 1)[0]
-    if 0 < baseline_mm < 1000 * SHORTEST_BASELINE_M:
+    given = given_baseline_m is not None
+    baseline_mm = 1000 * given_baseline_m if given else _numbers(file, "baseline", entries["baseline"], 1)[0]
+    if not given and 0 < baseline_mm < 1000 * SHORTEST_BASELINE_M:
         raise CalibrationError(
             f"{file}: a Middlebury calibration gives the baseline in mm, and {baseline_mm:g} mm cannot be: was it written in m? "
             "Mend the file or give the baseline in m"
@@ -220,13 +230,14 @@ def _are_colour(image_paths: tuple[str, str]) -> bool:
     return left == ["2"] and right == ["3"]
 
 
-def _k_txt(file: Path, numbers: list[float], size_wh) -> StereoRig:
-    if len(numbers) == 9:
+def _k_txt(file: Path, numbers: list[float], size_wh, given_baseline_m: float | None) -> StereoRig:
+    if len(numbers) == 9 and given_baseline_m is None:
         raise CalibrationError(f"{file}: K.txt needs the baseline in m on its second line, which is missing")
     matrix = np.reshape(numbers[:9], (3, 3))
     if np.isfinite(matrix).all() and not np.allclose(matrix[2], (0, 0, 1)):
         raise CalibrationError(f"{file}: the nine numbers must be a camera matrix with the last row 0 0 1, got {matrix[2].tolist()}")
-    return StereoRig(_need_size(file, size_wh), matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m=numbers[9])
+    baseline_m = numbers[9] if given_baseline_m is None else given_baseline_m
+    return StereoRig(_need_size(file, size_wh), matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m)
 
 
 def _need_size(file: Path, size_wh) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from pathlib import Path
 
 import cv2
@@ -168,6 +170,24 @@ def test_a_baseline_in_squares_or_mm_is_said_and_can_be_given(tmp_path):
     raw = load_calibration(folder, image_size_wh=(640, 480), baseline_m=0.15)
     assert isinstance(raw, StereoCalibration)
     assert Rectifier(raw).rig.baseline_m == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("line", ["", "baseline=0", "baseline=nan", "baseline=-193.001"])
+def test_a_given_baseline_takes_the_place_of_one_that_is_missing_or_wrong(tmp_path, line):
+    text = re.sub(r"^baseline=.*$", line, MOTORCYCLE, flags=re.MULTILINE)
+    with pytest.raises(CalibrationError, match="baseline"):
+        load_calibration(written(tmp_path, text), image_size_wh=(2964, 1988))
+    rig = load_calibration(written(tmp_path, text), image_size_wh=(2964, 1988), baseline_m=0.25)
+    assert isinstance(rig, StereoRig) and rig.baseline_m == 0.25
+    k_txt = written(tmp_path, "500 0 320 0 500 240 0 0 1\n" + ("" if not line else line.partition("=")[2]), "K.txt")
+    assert load_calibration(k_txt, image_size_wh=(640, 480), baseline_m=0.25) == StereoRig((640, 480), 500, 500, 320, 240, 0.25)
+
+
+def test_the_error_names_the_file(tmp_path):
+    for text in (MOTORCYCLE.replace("3979.911", "0"), MOTORCYCLE.replace("3979.911", "inf"), "0 0 320 0 500 240 0 0 1\n0.1"):
+        with pytest.raises(CalibrationError, match=r"calib\.txt: focal length fx"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_calibration(written(tmp_path, text, "calib.txt"), image_size_wh=(2964, 1988))
 
 
 def test_a_baseline_that_may_be_in_squares_is_doubted(tmp_path, caplog):
