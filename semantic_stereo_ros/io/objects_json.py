@@ -12,7 +12,7 @@ import numpy as np
 from semantic_stereo_ros.io.paths import atomic
 from semantic_stereo_ros.types import OrientedBox, Scene, SceneObject
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def scene_record(scene: Scene, name: str = "") -> dict[str, Any]:
@@ -65,6 +65,7 @@ def object_record(item: SceneObject) -> dict[str, Any]:
             "position_m": position,
             "position_covariance": covariance,
             "velocity_mps": item.velocity_mps,
+            "velocity_covariance": item.velocity_covariance,
             "velocity_frame": item.velocity_frame,
             "box": _box_record(box),
             "reason": measurement.reason if measurement is not None else "",
