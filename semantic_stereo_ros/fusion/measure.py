@@ -68,7 +68,7 @@ def measure(
     if not runs.label.size:
         return _measurements(wanted, None, None, config)
     stats = _statistics(disparity, labels, runs, config)
-    fitted = box_fitting.fit(stats.points, stats.kept, segmentation.ground) if boxes and config.boxes else None
+    fitted = box_fitting.fit(_points(stats, disparity.rig), stats.kept, segmentation.ground) if boxes and config.boxes else None
     return _measurements(wanted, stats, fitted, config)
 
 
@@ -76,7 +76,8 @@ def measure(
 class _Statistics:
     """Arrays by mask, of those that have pixels; metres, camera frame.
 
-    points (3, n, K) float32 of the drawn pixels; kept (n, K) bool, which of them count.
+    Of the drawn pixels: shifted (n, K) float32 disparity with doffs, 0 where unknown; rays (2, n, K) float32 X and Y per Z; kept (n, K)
+    bool, which of them count.
     """
 
     runs: LabelRuns
@@ -90,7 +91,8 @@ class _Statistics:
     distance_sigma: np.ndarray
     nearest: np.ndarray
     nearest_sigma: np.ndarray
-    points: np.ndarray
+    shifted: np.ndarray
+    rays: np.ndarray
     kept: np.ndarray
     spread: ObjectSpread
 
@@ -129,10 +131,9 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     complete = np.empty((2, *shifted.shape), np.float32)
     either(kept, shifted, filled, out=complete[0])
     smoothed = smooth(shifted, known, surface, surface_spread, sigma, filled, out=complete[1])
-    place -= np.array([rig.cx, rig.cy], np.float32)[:, None, None]
-    place *= np.array([1.0 / rig.fx, 1.0 / rig.fy], np.float32)[:, None, None]
-    range_per_depth = np.sqrt((place * place).sum(axis=0) + np.float32(1.0))
-    smoothed /= range_per_depth
+    rays = np.subtract(place, np.array([rig.cx, rig.cy], np.float32)[:, None, None], out=place)
+    rays *= np.array([1.0 / rig.fx, 1.0 / rig.fy], np.float32)[:, None, None]
+    smoothed /= np.sqrt((rays * rays).sum(axis=0) + np.float32(1.0))
     q = 1.0 - config.nearest_percentile / 100.0
     (median, _), (center, near) = row_quantiles(complete, drawn.real, drawn.count, (0.5, q)).transpose(0, 2, 1)
     used = core_count * runs.pixels / drawn.count
@@ -152,11 +153,8 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     with np.errstate(divide="ignore", invalid="ignore"):
         depth, nearest = metres = rig.bf / np.array([median, near])
         depth_sigma, nearest_sigma = metres**2 * sigmas_px(spread) * (config.sigma_scale / rig.bf)
-        points = np.empty((3, *shifted.shape), np.float32)
-        np.divide(np.float32(rig.bf), shifted, out=points[2])
-        np.multiply(place, points[2], out=points[:2])
         position = np.empty((len(depth), 3))
-        position[:, :2] = _lateral_medians(points, kept)
+        position[:, :2] = _lateral_medians(shifted, rays, kept, rig)
         position[:, 2] = depth
         covariance = _covariance(position, depth, depth_sigma, runs.size_wh, used, rig)
         distance = np.sqrt((position * position).sum(axis=1))
@@ -174,7 +172,8 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
         distance_sigma,
         nearest,
         nearest_sigma,
-        points,
+        shifted,
+        rays,
         kept,
         spread,
     )
@@ -199,13 +198,23 @@ def _core(inside: np.ndarray, known: np.ndarray, valid: np.ndarray) -> tuple[np.
 
 def _mean(value: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """(n,) mean of the chosen ones of each row, 0 where none is."""
-    return np.where(chosen, value, np.float32(0.0)).sum(axis=1) / np.maximum(row_counts(chosen), 1)
+    return value.sum(axis=1, where=chosen) / np.maximum(row_counts(chosen), 1)
 
 
-def _lateral_medians(points: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(n, 2) median X and Y of the kept ones of (3, n, K) points."""
-    chosen = kept[:, ::LATERAL_STRIDE]
-    return row_quantiles(points[:2, :, ::LATERAL_STRIDE], chosen, row_counts(chosen), (0.5,))[:, :, 0].T
+def _lateral_medians(shifted: np.ndarray, rays: np.ndarray, kept: np.ndarray, rig: StereoRig) -> np.ndarray:
+    """(n, 2) median X and Y of the kept ones of some of the drawn pixels."""
+    chosen = np.ascontiguousarray(kept[:, ::LATERAL_STRIDE])
+    lateral = rays[:, :, ::LATERAL_STRIDE] * (np.float32(rig.bf) / shifted[:, ::LATERAL_STRIDE])
+    return row_quantiles(lateral, chosen, row_counts(chosen), (0.5,))[:, :, 0].T
+
+
+def _points(stats: _Statistics, rig: StereoRig) -> np.ndarray:
+    """(3, n, K) float32 m of all drawn pixels, camera frame; not finite where unknown."""
+    points = np.empty((3, *stats.shifted.shape), np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.divide(np.float32(rig.bf), stats.shifted, out=points[2])
+        np.multiply(stats.rays, points[2], out=points[:2])
+    return points
 
 
 def _share_beyond_view(runs: LabelRuns, near_px: np.ndarray) -> np.ndarray:

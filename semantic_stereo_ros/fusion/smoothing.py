@@ -28,15 +28,13 @@ def fit_surfaces(
     centre = (runs.box_xyxy[:, :2] + half - 0.5).T.astype(np.float32)
     scale = (1.0 / half).T.astype(np.float32)
     level = level.astype(np.float32)[:, None]
-    terms = np.empty((7, *value.shape), np.float32)
-    x, y, xx, xy, yy, one, z = terms
-    np.subtract(place, centre[:, :, None], out=terms[:2])
-    terms[:2] *= scale[:, :, None]
-    np.multiply(x, x, out=xx)
-    np.multiply(x, y, out=xy)
-    np.multiply(y, y, out=yy)
-    one[:] = 1.0
-    np.subtract(value, level, out=z)
+    terms = np.empty((7, *value.shape), np.float32)  # x, y, xx, xy, yy, 1, value
+    linear = np.subtract(place, centre[:, :, None], out=terms[:2])
+    linear *= scale[:, :, None]
+    np.multiply(linear[0], linear, out=terms[2:4])
+    np.multiply(linear[1], linear[1], out=terms[4])
+    terms[5] = 1.0
+    np.subtract(value, level, out=terms[6])
     weighted = terms * chosen.astype(np.float32)
     gram = (weighted.transpose(1, 0, 2) @ terms.transpose(1, 2, 0)).astype(np.float64)
     total = np.maximum(gram[:, 5, 5], 1e-6)
