@@ -15,6 +15,8 @@ from rich.markup import escape
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.io.paths import output_directory, output_file
 from semantic_stereo_ros.segmentation.sam2_weights import MODELS, checkpoint_of
+from semantic_stereo_ros.stereo.foundation_stereo_weights import checkpoint_of as checkpoint_file
+from semantic_stereo_ros.weights import cache
 
 app = typer.Typer(no_args_is_help=True, help="Write a network to ONNX files, for onnxruntime or TensorRT.")
 
@@ -32,7 +34,7 @@ class Attention(str, Enum):
 @app.command("foundation_stereo", no_args_is_help=True)
 def foundation_stereo(
     size: str = typer.Option(..., "--size", metavar="HxW", help="Image size, height first, in multiples of 32: 480x640."),
-    checkpoint: Path = typer.Option(..., "--checkpoint", help="The weights, e.g. what 'semantic-stereo weights' downloaded."),
+    checkpoint: str = typer.Option(..., "--checkpoint", help="The weights: a file, or a name that 'semantic-stereo weights list' shows."),
     output: Path = typer.Option(..., "--output", "-o", help="The file to write."),
     iterations: int = typer.Option(16, "--iterations", min=1, max=64, help="Updates: each one makes the file's graph longer."),
     max_disp: Optional[int] = typer.Option(None, "--max-disp", help="Searched disparities in px; the checkpoint's own if not given."),
@@ -45,14 +47,19 @@ def foundation_stereo(
     Released FoundationStereo weights are for non-commercial use only, and so is a file that holds them.
     """
     _check_torch()
-    from semantic_stereo_ros.models.export import LICENCE, export_foundation_stereo
+    from semantic_stereo_ros.models.export import LICENCE, check_size, export_foundation_stereo
 
     console = Console(soft_wrap=True)
     console.print(f"[yellow]licence:[/yellow] {escape(LICENCE)}", highlight=False)
+    size_hw = size_of(size)
+    check_size(size_hw)
+    path, official = checkpoint_file(checkpoint, "auto")
+    if official is not None:
+        cache.verify(official, path)
     done = export_foundation_stereo(
-        checkpoint,
+        path,
         output_file(output),
-        size_of(size),
+        size_hw,
         iterations=iterations,
         max_disp=max_disp,
         attention=attention.value if attention else None,

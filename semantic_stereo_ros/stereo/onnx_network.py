@@ -136,6 +136,9 @@ def prepared(image: np.ndarray, size_wh: tuple[int, int], family: Family, dtype:
 
 
 def family_of(name: str, metadata: Mapping[str, str], path: Path) -> Family:
+    own = metadata.get(onnx_metadata.FAMILY, name)
+    if name != "auto" and name in family_names() and own != name:
+        raise ConfigError(f"{path.name} says that it is of the family {own}, but {name} is asked for: set stereo.onnx.family to auto")
     if name != "auto":
         return find_family(name)
     if onnx_metadata.FAMILY not in metadata:

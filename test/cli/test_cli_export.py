@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.checks import ConfigError, InputFileError
 from semantic_stereo_ros.cli.export import size_of
 from semantic_stereo_ros.cli.main import app
 
@@ -34,6 +34,15 @@ def test_a_missing_checkpoint_is_said_after_the_licence(tmp_path):
     result = run(tmp_path, "--size", "64x96")
     assert "non-commercial" in result.output
     assert "no.pth" in str(result.exception) and "does not exist" in str(result.exception)
+
+
+def test_a_checkpoint_may_be_an_official_name(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
+    monkeypatch.setenv("SEMANTIC_STEREO_CACHE", str(tmp_path / "cache"))
+    result = run(tmp_path, "--size", "64x96", "--checkpoint", "foundation_stereo_11-33-40")
+    assert isinstance(result.exception, InputFileError)
+    assert "foundation_stereo_11-33-40 are not on this machine" in str(result.exception)
+    assert str(tmp_path / "cache") in str(result.exception)
 
 
 def test_an_unknown_network_is_refused(tmp_path):

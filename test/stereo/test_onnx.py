@@ -203,6 +203,12 @@ def test_a_file_with_metadata_needs_no_family(real, options):
     assert np.isfinite(error).mean() > 0.9 and np.nanmedian(error) < 0.2 and np.nanpercentile(error, 95) < 1
 
 
+def test_another_family_than_the_files_own_is_refused(real):
+    with pytest.raises(ConfigError, match=r"says that it is of the family semantic_stereo, but crestereo is asked for"):
+        started(real, family="crestereo")
+    started(real, family="semantic_stereo")
+
+
 def test_the_range_is_that_of_the_file_in_the_frames_pixels(real):
     scene = plane(3.0, size_wh=(320, 240), doffs_px=11.5)
     whole, half = started(real)(scene.frame), started(real, scale=0.5)(scene.frame)
