@@ -18,6 +18,7 @@ SCHEMA_VERSION = "1.1"
 def scene_record(scene: Scene, name: str = "") -> dict[str, Any]:
     """The scene as plain lists and numbers that json can write; unknown (NaN) is None. `name`: the frame's, for people."""
     rig = scene.frame.rig
+    keys = {record.label: record.source_key for record in scene.segmentation.object_instances}
     return _plain(
         {
             "schema_version": SCHEMA_VERSION,
@@ -33,14 +34,14 @@ def scene_record(scene: Scene, name: str = "") -> dict[str, Any]:
             },
             "status": scene.status.name,
             "reason": scene.reason,
-            "objects": [object_record(item) for item in scene.objects],
+            "objects": [object_record(item, None if item.label is None else keys.get(item.label)) for item in scene.objects],
             "timings_s": dict(scene.timings_s),
         }
     )
 
 
-def object_record(item: SceneObject) -> dict[str, Any]:
-    """One object; box_xyxy, pixels and valid_fraction are None when it has no mask now (OCCLUDED, LOST)."""
+def object_record(item: SceneObject, source_key: str | None = None) -> dict[str, Any]:
+    """One object; box_xyxy, pixels and valid_fraction are None when it has no mask now (OCCLUDED, LOST). source_key: of its Instance."""
     measurement = item.measurement
     position, covariance = item.position_m, item.position_covariance_m2
     if measurement is not None and measurement.known:
@@ -50,6 +51,7 @@ def object_record(item: SceneObject) -> dict[str, Any]:
         {
             "id": item.object_id,
             "state": item.state.name,
+            "source_key": source_key,
             "class_id": item.class_id,
             "class_name": item.class_name,
             "score": item.score,

@@ -70,7 +70,7 @@ def test_a_box_and_a_point_become_measured_objects_with_their_classes(run, scene
 
 def test_prompts_of_one_id_are_one_object(run):
     found = run("--prompt-box", "20,30,80,90,class=cup,id=3", "--prompt-point", "72,60,-,id=3", "--prompt-box", "100,100,140,140")
-    assert set(found) == {"cup", "object"}
+    assert set(found) == {"cup", "object"} and found["cup"]["source_key"] == "prompt:3"
     assert found["cup"]["pixels"] == 60 * 60 - 16 * 16
 
 

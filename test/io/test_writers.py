@@ -121,6 +121,7 @@ def test_objects_json_follows_its_schema(tmp_path):
     assert seen["box"]["orientation_xyzw"] == [0, 0, 0, 1]
     assert seen["velocity_mps"] == [0, 0, 0] and seen["velocity_covariance"] == np.eye(3).tolist()
     assert blind["depth_m"] is None and blind["position_m"] == [None] * 3 and "no disparity" in blind["reason"]
+    assert (seen["source_key"], blind["source_key"], gone["source_key"]) == ("id:5", "id:9", None)
     assert gone["box_xyxy"] is None and gone["distance_m"] == pytest.approx(math.hypot(0.3, 4.0))
     assert gone["depth_sigma_m"] == pytest.approx(0.2) and gone["nearest_m"] is None
 
