@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -51,12 +53,28 @@ def options(
 
 
 def main() -> None:
-    """Entry point: every error that a user can mend ends in one sentence on stderr and exit status 1."""
+    """Entry point: every error that a user can mend ends in one sentence on stderr and exit status 1.
+
+    So does what the system says of a file, or of a disk that is full; --verbose shows where it happened.
+    """
     try:
         app()
     except SemanticStereoError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        logging.getLogger(__name__).info("where it happened:", exc_info=True)
+        _fail(
+            f"{error.filename}: {error.strerror}"
+            if error.filename is not None
+            else f"{error.strerror}: free some, or choose another output"
+        )
+
+
+def _fail(sentence: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/bold red] {escape(sentence)}", highlight=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,11 @@ def run(
         None, "--depth", help="Depth that the camera made, likewise: .npy, .pfm, .tif in m, 16-bit .png in mm."
     ),
     map_scale: Optional[float] = typer.Option(
-        None, "--map-scale", min=1e-6, help="Values per px or m in those files, where they differ: 5000 for TUM's depth, 256 for KITTI's."
+        None,
+        "--map-scale",
+        min=1e-6,
+        max=1e9,
+        help="Values per px or m in those files, where they differ: 5000 for TUM's depth, 256 for KITTI's.",
     ),
     masks: Optional[Path] = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
     prompt_boxes: list[str] = prompts.Boxes,
@@ -52,7 +56,7 @@ def run(
     z_far: Optional[float] = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
     baseline: Optional[float] = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
     rectified: bool = typer.Option(False, "--rectified", help="The images are rectified already, though the calibration has distortion."),
-    fps: Optional[float] = typer.Option(None, "--fps", min=0.001, help="Frames per second of folders; videos know theirs."),
+    fps: Optional[float] = typer.Option(None, "--fps", min=0.001, max=1e6, help="Frames per second of folders; videos know theirs."),
     limit: Optional[int] = typer.Option(None, "--limit", min=1, help="Stop after this many frames."),
     compact: bool = typer.Option(False, "--compact", help="Sequences: only objects.jsonl and overlays, not a full set per frame."),
     unchecked: bool = typer.Option(False, "--unchecked", help="Go on with a pair that looks swapped or unrectified."),

@@ -193,7 +193,7 @@ def read_bytes(path: str | Path, kind: str) -> bytes:
     if not path.exists():
         raise InputFileError(f"the {kind} file {path} does not exist: check the path")
     if not path.is_file():
-        raise InputFileError(f"{path} is a folder, but the {kind} file was expected")
+        raise InputFileError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, but the {kind} file was expected")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -198,6 +198,12 @@ def test_a_bad_option_is_answered_with_one_sentence(scene, tmp_path, arguments, 
     assert_one_sentence(result, message)
 
 
+def test_a_rate_or_scale_without_an_end_is_refused():
+    for option in ("--fps", "--map-scale"):
+        result = semantic_stereo("run", "left", "right", "-c", "calib.txt", "-o", "out", option, "inf")
+        assert result.returncode == 2 and option in result.stderr and "Traceback" not in result.stderr
+
+
 def test_bad_files_are_answered_with_one_sentence(scene, tmp_path):
     folder, _ = scene
     left, right, k = folder / "left/0000.png", folder / "right/0000.png", folder / "K.txt"

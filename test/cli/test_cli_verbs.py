@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,17 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, verb):
         assert result.returncode == 1, result.stdout
         assert "Traceback" not in result.stderr
         assert "cannot be made" in result.stderr or "must be a file, but is a folder" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_the_system_says_of_files_is_one_sentence():
+    full = semantic_stereo("eval", "--synthetic", "1", "-o", "/dev/full")
+    assert full.returncode == 1 and "No space left on device" in full.stderr and "Traceback" not in full.stderr
+    name = "a" * 300 + ".png"
+    long = semantic_stereo("run", name, name, "-c", "calib.txt", "-o", "out")
+    assert long.returncode == 1 and "File name too long" in long.stderr and "Traceback" not in long.stderr
+    verbose = semantic_stereo("-v", "run", name, name, "-c", "calib.txt", "-o", "out")
+    assert "Traceback" in verbose.stderr
 
 
 def test_an_unknown_benchmark_is_answered_with_the_known_ones():

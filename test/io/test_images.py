@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,6 +186,9 @@ def test_missing_file(tmp_path):
         read_image(tmp_path / "nothing.png")
     with pytest.raises(InputFileError, match="is a folder"):
         read_image(tmp_path)
+    if Path("/dev/null").exists():
+        with pytest.raises(InputFileError, match="is no regular file"):
+            read_image("/dev/null")
 
 
 def test_empty_file(tmp_path):
