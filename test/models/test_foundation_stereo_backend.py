@@ -114,6 +114,18 @@ def test_coarse_to_fine_differs_from_one_pass(make):
     assert np.nanmean(np.abs(one.disparity_px - two.disparity_px)) > 0.01
 
 
+def test_half_size_images_search_twice_as_far(make, monkeypatch):
+    """What coarse to fine finds beyond max_disp, as half-size images do, stays; only what they cannot have found does not."""
+    ramp = torch.linspace(0, 80, SIZE_WH[1])[None, None, :, None].repeat(1, 1, 1, SIZE_WH[0])
+    answer = inference.Answer(ramp, torch.ones_like(ramp), torch.ones_like(ramp), 1)
+    monkeypatch.setattr(inference, "predict_hierarchical", lambda *arguments, **options: answer)
+    monkeypatch.setattr(inference, "predict", lambda *arguments, **options: answer)
+    for hierarchical, reach_px in (("on", 64), ("off", 32)):
+        result = make(hierarchical=hierarchical, max_disp=32)(scene().frame)
+        assert result.max_px == reach_px
+        np.testing.assert_array_equal(np.isfinite(result.disparity_px), ramp[0, 0].numpy() <= reach_px + 1)
+
+
 def test_what_the_right_image_does_not_show_becomes_unknown(make):
     frame = scene().frame
     everything = make()(frame)

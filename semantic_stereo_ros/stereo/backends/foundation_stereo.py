@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MULTIPLE = 32
-CPU_SLAB = 16
 SLABS = (0, 64, 32, 16, 8)
 HIERARCHICAL_ABOVE_PX = 1000
 CARD_SHARE = 0.85
@@ -46,7 +45,9 @@ class Config:
     max_disp: int = option(0, "searched disparities of the scaled images, a multiple of 32; 0 = the checkpoint's", minimum=0, maximum=1024)
     scale: float = option(1.0, "size of the images that are matched; results keep the full size", minimum=0.1, maximum=1.0)
     hierarchical: str = option(
-        "auto", f"match half-size images first and start from that: auto = above {HIERARCHICAL_ABOVE_PX} px", choices=("off", "on", "auto")
+        "auto",
+        f"match half-size images first, which reach twice as far, and start from that: auto = above {HIERARCHICAL_ABOVE_PX} px",
+        choices=("off", "on", "auto"),
     )
     attention: str = option(
         "tokens", "form of the disparity transformer: tokens, or heads as in the official code since June 2025", choices=("tokens", "heads")
@@ -211,7 +212,7 @@ class Backend:
         elif free is not None:
             budget = int(CARD_SHARE * free)
         else:
-            return CPU_SLAB
+            return foundation_stereo_runtime.rows_on_cpu(self._model, shape)
         needed = 0
         for rows in SLABS:
             needed = foundation_stereo_runtime.peak_bytes(self._model, shape, rows)
@@ -282,8 +283,11 @@ class Backend:
         if previous is not None and previous.shape[-2:] == left.shape[-2:]:
             fewer = min(config.warm_iterations or iterations, iterations)
             return inference.predict(self._run, left, right, fewer, initial=previous, **options)
-        coarse_first = config.hierarchical == "on" or (config.hierarchical == "auto" and max(left.shape[-2:]) > HIERARCHICAL_ABOVE_PX)
+        coarse_first = self._coarse_first((left.shape[-1], left.shape[-2]))
         return (inference.predict_hierarchical if coarse_first else inference.predict)(self._run, left, right, iterations, **options)
+
+    def _coarse_first(self, canvas_wh: tuple[int, int]) -> bool:
+        return self.config.hierarchical == "on" or (self.config.hierarchical == "auto" and max(canvas_wh) > HIERARCHICAL_ABOVE_PX)
 
     def _excess(self, left: Tensor, right: Tensor, disparity: Tensor, unseen: Tensor) -> Tensor:
         """The left-right check: a second, reduced pass over the exchanged images; zeros where it is switched off."""
@@ -303,7 +307,8 @@ class Backend:
     def _disparity(self, view: Fit, disparity: np.ndarray, sigma: np.ndarray, confidence: np.ndarray, excess: np.ndarray) -> Disparity:
         """Maps of the network's images as those of the frame's, unknown where the options say so."""
         config, rig = self.config, view.rig
-        low, high = -view.shift, self._model.config.max_disp / view.factor - view.shift
+        searched = self._model.config.max_disp * (2 if self._coarse_first(view.canvas_wh) else 1)  # half-size images reach twice as far
+        low, high = -view.shift, searched / view.factor - view.shift
         result, sigma_px = view.disparity_back(disparity), view.difference_back(sigma)
         belief = np.clip(view.difference_back(confidence) * np.float32(view.factor), 0, 1)  # no px: the factor is taken back
         with np.errstate(invalid="ignore"):
