@@ -16,14 +16,14 @@ MIDDLE = 0.5 - 2.0**-24
 
 @dataclass(frozen=True, eq=False)
 class LabelRuns:
-    """The horizontal runs of n masks, mask after mask in raster order: (M,) flat start index, length, row of the image, mask 0..n-1.
+    """The horizontal runs of n masks, mask after mask in raster order: (M,) row, right end (exclusive), length, mask 0..n-1.
 
     By mask: label (n,), pixels (n,), box_xyxy (n, 4) with the maximum exclusive, size_wh (n, 2) of the box.
     """
 
-    start: np.ndarray
-    length: np.ndarray
     row: np.ndarray
+    right: np.ndarray
+    length: np.ndarray
     mask: np.ndarray
     label: np.ndarray
     pixels: np.ndarray
@@ -53,29 +53,33 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     is_wanted = np.zeros(1 << 16, bool)
     is_wanted[wanted] = True
     order = is_wanted.take(label).nonzero()[0]
-    order = order.take(label.take(order).argsort(kind="stable"))
-    start, label = edge.take(order), label.take(order)
+    label = label.take(order)
+    order = order.take(label.argsort(kind="stable"))
+    count = np.bincount(label)
+    found = count.nonzero()[0]
+    count = count.take(found)
+    start = edge.take(order)
     order += 1
     length = edge.take(order) - start
     row = start // width
     left = start - row * width
-    begins = np.empty(label.size, bool)
-    begins[:1] = True
-    np.not_equal(label[1:], label[:-1], out=begins[1:])
-    first = begins.nonzero()[0]
-    if not first.size:
-        return LabelRuns(start, length, row, order, label, length, np.zeros((0, 4), np.intp), np.zeros((0, 2), np.intp))
-    mask = begins.cumsum()
-    mask -= 1
-    box = np.empty((first.size, 4), np.intp)
-    box[:, 0] = np.minimum.reduceat(left, first)
-    left += length
-    box[:, 2] = np.maximum.reduceat(left, first)
-    box[:, 1] = row.take(first)
-    box[:-1, 3] = row.take(first[1:] - 1)
-    box[-1, 3] = row[-1]
-    box[:, 3] += 1
-    return LabelRuns(start, length, row, mask, label.take(first), np.add.reduceat(length, first), box, box[:, 2:] - box[:, :2])
+    right = left + length
+    if not found.size:
+        return LabelRuns(row, right, length, order, label, length, np.zeros((0, 4), np.intp), np.zeros((0, 2), np.intp))
+    end = count.cumsum()
+    first = end - count
+    box = [np.minimum.reduceat(left, first), row.take(first), np.maximum.reduceat(right, first), row.take(end - 1) + 1]
+    box_xyxy = np.array(box).T
+    return LabelRuns(
+        row=row,
+        right=right,
+        length=length,
+        mask=np.arange(found.size).repeat(count),
+        label=found.astype(np.uint16),
+        pixels=np.add.reduceat(length, first),
+        box_xyxy=box_xyxy,
+        size_wh=box_xyxy[:, 2:] - box_xyxy[:, :2],
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +101,11 @@ def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
     size = min(most, int(runs.pixels.max()))
     step = np.sqrt(runs.pixels / size).astype(np.intp)
     step = np.maximum(np.minimum(step, runs.size_wh[:, 1] // 8), 1)
-    chosen, pixels = _every_row(runs, step)
+    chosen, mask, length, pixels = _every_row(runs, step)
     striped = pixels * step < 0.5 * runs.pixels  # a mask may have its pixels in the rows between
     if striped.any():
         step[striped] = 1
-        chosen, pixels = _every_row(runs, step)
-    mask, length = runs.mask.take(chosen), runs.length.take(chosen)
+        chosen, mask, length, pixels = _every_row(runs, step)
     count = np.minimum(pixels, size)
     stretch = pixels / count
     rank = np.multiply.outer(stretch, np.arange(size) + MIDDLE)
@@ -118,23 +121,20 @@ def draw_pixels(runs: LabelRuns, width: int, most: int) -> Samples:
     before += mask * size
     before[last] = np.arange(size, last.size * size + 1, size)
     before[1:] -= before[:-1].copy()
-    row = runs.row.take(chosen)
-    offset = runs.start.take(chosen) - row * width
-    offset += length
-    offset -= own_end
     column = rank.astype(np.int32)
-    column += offset.astype(np.int32).repeat(before).reshape(column.shape)
-    row = row.astype(np.int32).repeat(before).reshape(column.shape)
+    column += (runs.right.take(chosen) - own_end).astype(np.int32).repeat(before).reshape(column.shape)
+    row = runs.row.take(chosen).astype(np.int32).repeat(before).reshape(column.shape)
     index = (row * np.int32(width) + column).astype(np.intp)
     real = np.arange(size) < count[:, None] if padded else None
     return Samples(index, row, column, count, real)
 
 
-def _every_row(runs: LabelRuns, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the runs in every step-th row of their mask's box; (n,) float64 pixels in them."""
+def _every_row(runs: LabelRuns, step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places, masks and lengths of the runs in every step-th row of their mask's box; (n,) float64 pixels in them."""
     turn = (runs.row - (runs.box_xyxy[:, 1] + step // 2).take(runs.mask)) / step.take(runs.mask)
     chosen = (turn == np.rint(turn)).nonzero()[0]  # exact for such small integers, and several times faster than their remainder
-    return chosen, np.bincount(runs.mask.take(chosen), runs.length.take(chosen), len(step))
+    mask, length = runs.mask.take(chosen), runs.length.take(chosen)
+    return chosen, mask, length, np.bincount(mask, length, len(step))
 
 
 def inside_rim(labels: np.ndarray, runs: LabelRuns, samples: Samples, radius_px: int) -> np.ndarray:
@@ -161,8 +161,8 @@ def inside_rim(labels: np.ndarray, runs: LabelRuns, samples: Samples, radius_px:
 
 
 def row_counts(chosen: np.ndarray) -> np.ndarray:
-    """(n,) number of True in each row of an (n, K) bool matrix, K below 65536."""
-    return np.add.reduce(chosen.view(np.uint8), axis=1, dtype=np.uint16).astype(np.intp)
+    """(n,) number of True in each row of an (n, K) bool matrix."""
+    return np.add.reduce(chosen, axis=1, dtype=np.int32)
 
 
 def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, count: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
@@ -180,9 +180,8 @@ def row_quantiles(value: np.ndarray, chosen: np.ndarray | None, count: np.ndarra
     place = np.multiply.outer(count - 1, fractions)
     below = place.astype(np.intp)  # of none, too: what is above -1 becomes 0
     place -= below
-    above = below + (place > 0)
-    row = np.arange(0, ordered.size, ordered.shape[-1]).reshape(*ordered.shape[:-1], 1)
-    lower, upper = ordered.take(row + below), ordered.take(row + above)
+    below = below + np.arange(0, ordered.size, ordered.shape[-1]).reshape(*ordered.shape[:-1], 1)
+    lower, upper = ordered.take(below), ordered.take(below + (place > 0))
     upper -= lower
     return lower + place * upper
 

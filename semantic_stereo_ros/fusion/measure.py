@@ -131,9 +131,12 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     complete = np.empty((2, *shifted.shape), np.float32)
     either(kept, shifted, filled, out=complete[0])
     smoothed = smooth(shifted, known, surface, surface_spread, sigma, filled, out=complete[1])
-    rays = np.subtract(place, np.array([rig.cx, rig.cy], np.float32)[:, None, None], out=place)
-    rays *= np.array([1.0 / rig.fx, 1.0 / rig.fy], np.float32)[:, None, None]
-    smoothed /= np.sqrt((rays * rays).sum(axis=0) + np.float32(1.0))
+    x, y = rays = place
+    x -= np.float32(rig.cx)
+    x *= np.float32(1.0 / rig.fx)
+    y -= np.float32(rig.cy)
+    y *= np.float32(1.0 / rig.fy)
+    smoothed /= np.sqrt(x * x + y * y + np.float32(1.0))
     q = 1.0 - config.nearest_percentile / 100.0
     (median, _), (center, near) = row_quantiles(complete, drawn.real, drawn.count, (0.5, q)).transpose(0, 2, 1)
     used = core_count * runs.pixels / drawn.count
