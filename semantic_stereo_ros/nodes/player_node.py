@@ -76,10 +76,11 @@ class PlayerNode(Node):
         """Send all frames; returns how many. Raises SemanticStereoError for a source that cannot be read."""
         config, sent, unanswered = self.config, 0, 0
         frames = prefetched(config, lambda: rclpy.ok(context=self.context))
+        first = list(itertools.islice(frames, 1))  # a source that cannot be is said before anybody is waited for
         self._wait_for_subscribers()
         period_s = 1.0 / config.rate_hz if config.rate_hz > 0 else 0.0
         due_s = time.monotonic()
-        for frame, name in frames:
+        for frame, name in itertools.chain(first, frames):
             while (remaining_s := due_s - time.monotonic()) > 0 and rclpy.ok(context=self.context):
                 time.sleep(min(remaining_s, 0.1))
             if not rclpy.ok(context=self.context):

@@ -141,7 +141,7 @@ def test_best_effort_camera_is_heard_and_raw_images_are_rectified(new_graph, mak
 )
 def test_wrong_start_says_why_and_fails(new_graph, name, parameters, words):
     graph = new_graph()
-    process = graph.start(name, **parameters, **({"player.subscribers": 0} if name == "player_node" else {}))
+    process = graph.start(name, **parameters)
     assert process.wait(30) == 1
     assert words in graph.log(name).read_text(encoding="utf-8")
 
