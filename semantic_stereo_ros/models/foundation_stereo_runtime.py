@@ -10,6 +10,7 @@ from torch import nn
 
 from semantic_stereo_ros.checks import InputFileError
 from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
@@ -31,6 +32,11 @@ def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: 
     # On a GPU from here on: this machine's memory holds nothing but pages of the file.
     model = prepare(model.to(device), fast_convolutions=device.type == "cpu" and dtype == torch.float32)
     return lower(model, dtype)
+
+
+def rows_on_cpu(model: FoundationStereo, shape: tuple[int, int]) -> int:
+    """The slab for images of `shape` (H, W) where memory is not limited."""
+    return volume.rows_on_cpu(-(-shape[0] // 4), -(-shape[1] // 4), model.config.levels)
 
 
 def weight_bytes(model: nn.Module) -> int:

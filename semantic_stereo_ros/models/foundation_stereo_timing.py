@@ -28,7 +28,6 @@ from semantic_stereo_ros.models.random_weights import random_weights
 ROOT = Path(__file__).parents[2]
 ORACLE = ROOT / "test" / "models" / "plain_foundation_stereo.py"
 REFERENCE = ROOT.parent / "shared" / "foundation_stereo" / "TIMINGS.md"
-ROWS = 16
 GAIN = 2**0.5  # of a layer before a ReLU
 CPU_CASES = (("vits", 128, 192, 192, 4), ("vits", 320, 480, 192, 8))
 GPU_VARIANTS, GPU_SIZES, GPU_UPDATES, GPU_MAX_DISP = ("vits", "vitl"), ((480, 640), (736, 1280)), (8, 16, 32), 416
@@ -93,7 +92,7 @@ def _racer(name: str, variant: str, height: int, width: int, max_disp: int, upda
         run: Callable[[], Any] = lambda: oracle.run(left, right, updates)  # noqa: E731
     else:
         model = prepare(assemble(state, ModelConfig(variant, max_disp)), fast_convolutions=True)
-        run = lambda: predict(model, left, right, updates, rows=ROWS)  # noqa: E731
+        run = lambda: predict(model, left, right, updates)  # noqa: E731
 
     def once() -> None:
         with torch.inference_mode():

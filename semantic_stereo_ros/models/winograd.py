@@ -11,14 +11,19 @@ percent of the time from LEAST_PIXELS on, while keeping them would cost more mem
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semantic_stereo_ros.models import side_by_side
+
 TILE = 4
 POINTS = 36
-BAND_BYTES = 8 << 20
+BAND_BYTES = 16 << 20
+"""Of transformed inputs that exist at one time."""
 LEAST_PIXELS = 1200
 """Smaller images are convolved faster directly."""
 _INPUT = torch.tensor(
@@ -37,34 +42,42 @@ _OUTPUT_2D = torch.kron(_OUTPUT, _OUTPUT)
 def convolve(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor | None) -> Tensor:
     """Convolution of concatenated inputs, zero-padded by one: inputs (B, H, W, C_i), weights (O, C_i, 3, 3) of each -> (B, H, W, O).
 
-    Works on bands of tile rows, so that the transformed tiles stay within BAND_BYTES.
+    Works on bands of tile rows side by side, so that the transformed tiles stay within BAND_BYTES, or one row of tiles for each thread.
     """
     batch, height, width, _ = inputs[0].shape
     outputs = weights[0].shape[0]
     transformed = [_transform_weight(w) for w in weights]
     rows, columns = -(-height // TILE), -(-width // TILE)
     widest = max(outputs, *(w.shape[1] for w in weights))
-    band = max(1, BAND_BYTES // (POINTS * batch * columns * widest * 4))
+    threads = min(torch.get_num_threads(), rows) if inputs[0].device.type == "cpu" else 1
+    rounds = -(-rows * POINTS * batch * columns * widest * inputs[0].element_size() // BAND_BYTES)
+    count = min(threads * rounds, rows)
     result = inputs[0].new_empty(batch, height, width, outputs)
-    for start in range(0, rows, band):
-        stop = min(start + band, rows)
-        products = None
-        first, last = TILE * start - 1, TILE * stop + 1
-        pad = (0, 0, 1, 1 + TILE * columns - width, max(-first, 0), max(last - height, 0))
-        for x, weight in zip(inputs, transformed):
-            tiles = _transform_input(F.pad(x[:, max(first, 0) : last], pad))
-            products = torch.bmm(tiles, weight) if products is None else products.baddbmm_(tiles, weight)
-            del tiles
-        assert products is not None
-        y = _transform_output(products, batch, stop - start, columns)
-        result[:, TILE * start : TILE * stop] = y[:, : min(TILE * stop, height) - TILE * start, :width]
-    return result if bias is None else result.add_(bias)
+    edges = [rows * k // count for k in range(count + 1)]
+    side_by_side.run([partial(_convolve_band, inputs, transformed, bias, result, *edge) for edge in pairwise(edges)])
+    return result
+
+
+def _convolve_band(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor | None, result: Tensor, start: int, stop: int) -> None:
+    """Rows start..stop of tiles."""
+    batch, height, width, _ = result.shape
+    columns = -(-width // TILE)
+    first, last = TILE * start - 1, TILE * stop + 1
+    pad = (0, 0, 1, 1 + TILE * columns - width, max(-first, 0), max(last - height, 0))
+    products = None
+    for x, weight in zip(inputs, weights):
+        tiles = _transform_input(F.pad(x[:, max(first, 0) : last], pad))
+        products = torch.bmm(tiles, weight) if products is None else products.baddbmm_(tiles, weight)
+        del tiles
+    assert products is not None
+    y = _transform_output(products, batch, stop - start, columns)[:, : min(TILE * stop, height) - TILE * start, :width]
+    result[:, TILE * start : TILE * stop] = y if bias is None else y.add_(bias)
 
 
 def _transform_weight(weight: Tensor) -> Tensor:
     """(O, C, 3, 3) -> (36, C, O)."""
     outputs, channels = weight.shape[:2]
-    return (_WEIGHT_2D @ weight.reshape(-1, 9).T).view(POINTS, outputs, channels).transpose(1, 2)
+    return (_WEIGHT_2D @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(POINTS, channels, outputs)
 
 
 def _transform_input(padded: Tensor) -> Tensor:

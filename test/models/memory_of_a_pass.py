@@ -17,8 +17,6 @@ from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 
-ROWS = 16
-
 
 def resident(key: str) -> int:
     """VmRSS or VmHWM of this process, bytes."""
@@ -48,7 +46,7 @@ def main() -> None:
         model = prepare(model, fast_convolutions=True)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         with torch.inference_mode():
-            model(left, right, 2, rows=ROWS)
+            model(left, right, 2)
     print(resident("VmHWM") - before)
 
 

@@ -190,16 +190,16 @@ class Fails:
 def test_out_of_memory_takes_smaller_slabs_then_scale_then_iterations(make, caplog):
     frame = scene(size_wh=(192, 128)).frame
     backend = make(iterations=8)
-    backend._run = network = Fails(backend._model, 4)
+    backend._run = network = Fails(backend._model, 5)
     with caplog.at_level(logging.WARNING):
         result = backend(frame)
     check_disparity(result, frame.rig)
-    assert network.asked == [(16, 192, 8), (8, 192, 8), (4, 192, 8), (4, 160, 8), (4, 160, 4)]  # 144 columns are padded to 160
+    assert network.asked == [(32, 192, 8), (16, 192, 8), (8, 192, 8), (4, 192, 8), (4, 160, 8), (4, 160, 4)]  # 144 columns padded
     (note,) = backend.notes()
     assert note.startswith("out of memory with images of 192x128: works at scale 0.75 instead of 1, with 4 iterations instead of 8")
     assert "2.00 GiB" in note and note in caplog.text
     backend(frame)  # stays so: no failed attempt again
-    assert len(network.asked) == 6 and network.asked[-1] == (4, 160, 4)
+    assert len(network.asked) == 7 and network.asked[-1] == (4, 160, 4)
     backend(scene().frame)  # another size begins anew
     assert network.asked[-1] == (16, 96, 8) and backend.notes() == ()
 

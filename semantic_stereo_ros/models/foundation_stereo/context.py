@@ -13,7 +13,7 @@ from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 HIDDEN = 128
 LEVELS = ("04", "08", "16")
-SLAB = 64
+SLAB = 32
 
 
 @dataclass

@@ -52,7 +52,7 @@ class FoundationStereo(nn.Module):
     """state_dict() has the names and shapes of the official checkpoints. Call it in eval mode under torch.inference_mode().
 
     Forward takes multiples of 32; see inference.py for images of any size. rows: rows of the volume and of look-ups worked on at a time, at
-    a quarter of the size, a multiple of 4; the result does not depend on it, the memory does.
+    a quarter of the size, a multiple of 4, None = what slab_rows says; the result does not depend on it, the memory does.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -98,7 +98,7 @@ class FoundationStereo(nn.Module):
         lefts, right_feature = [f[:batch] for f in features], features[0][batch:]
         image, prior = images[:batch], prior[:batch]
         del images, features
-        slab_rows = rows or lefts[0].shape[-2]
+        slab_rows = rows or self.slab_rows(lefts[0].shape[2], lefts[0].shape[3], image.device)
         hardware.trim_heap(image.device)
         geometry, logits = self.matching(lefts, right_feature, slab_rows, trace)
         probability = logits.float().softmax(1)
@@ -137,6 +137,12 @@ class FoundationStereo(nn.Module):
                 break
         result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], stem, trace)
         return Prediction(result, first, probability, steps, sequence)
+
+    def slab_rows(self, height: int, width: int, device: torch.device) -> int:
+        """On a CPU what keeps slabs small; a GPU, a compiler and training do best with all of `height`, of the volume."""
+        if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return volume.rows_on_cpu(height, width, self.config.levels)
+        return height
 
     def normalised(self, images: Tensor) -> Tensor:
         """0..255 -> what the weights were trained on, float32."""

@@ -6,16 +6,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo.blocks import Residual3d, conv3
 from semantic_stereo_ros.models.foundation_stereo.streaming import RowChain, conv_norm, residual
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 
+CHANNELS = 28
 GROUPS = 8
 PROJECTED = 12
 
 
+def rows_on_cpu(height: int, width: int, levels: int) -> int:
+    """How many rows of a volume (levels, height, width) a CPU does best to work on at a time, a multiple of 4.
+
+    A slab is at most hardware.MAPPED_BYTES: memory that is used again and again, not taken from the system each time.
+    """
+    return min(height, max(4, hardware.MAPPED_BYTES // (4 * CHANNELS * levels * width) // 4 * 4))
+
+
 def make_stem() -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(GROUPS + 2 * PROJECTED, 28, 1), conv3(28, 28), Residual3d(28), Residual3d(28))
+    return nn.Sequential(
+        nn.Conv3d(GROUPS + 2 * PROJECTED, CHANNELS, 1), conv3(CHANNELS, CHANNELS), *(Residual3d(CHANNELS) for _ in range(2))
+    )
 
 
 def stream_stem(stem: nn.Sequential) -> RowChain:

@@ -1,0 +1,46 @@
+"""side_by_side.run: every task is done, errors arrive, and the caller's number of threads stays."""
+
+import threading
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
+
+from semantic_stereo_ros.models import side_by_side
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_tasks_run_on_single_threaded_threads_and_the_callers_number_stays(threads):
+    written, seen = torch.zeros(7), []
+
+    def task(k):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        written[k] = torch.arange(k + 1.0).sum()
+
+    side_by_side.run([lambda k=k: task(k) for k in range(7)])
+    assert written.tolist() == [0, 1, 3, 6, 10, 15, 21]
+    here = threading.get_ident()
+    assert all(ident == here for ident, _ in seen) if threads == 1 else all(ident != here and count == 1 for ident, count in seen)
+    later = []
+    other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert torch.get_num_threads() == threads and later == [threads]
+
+
+def test_an_error_is_raised_when_all_tasks_have_ended(threads):
+    ended = []
+
+    def fail():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        side_by_side.run([lambda: ended.append(0), lambda: ended.append(1), fail])
+    assert ended == [0, 1]
