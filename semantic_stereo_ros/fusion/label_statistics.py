@@ -49,7 +49,7 @@ def label_runs(labels: np.ndarray, wanted: np.ndarray) -> LabelRuns:
     edge = word.take(inside >> 3)
     edge <<= 3
     edge += inside & 7
-    label = flat.take(edge[:-1])
+    label = pick(flat, edge[:-1])
     is_wanted = np.zeros(1 << 16, bool)
     is_wanted[wanted] = True
     order = is_wanted.take(label).nonzero()[0]
@@ -146,18 +146,23 @@ def inside_rim(labels: np.ndarray, runs: LabelRuns, samples: Samples, radius_px:
     box = runs.box_xyxy
     if min(box[:, :2].min(), width - box[:, 2].max(), height - box[:, 3].max()) >= radius_px:
         corner = samples.index - radius_px * (width + 1)
-        label = flat.take(corner)
+        label = pick(flat, corner)
         inside = label == own
         for step in (2 * radius_px, 2 * radius_px * width, 2 * radius_px * (width + 1)):
-            inside &= flat[step:].take(corner) == label
+            inside &= pick(flat[step:], corner) == label
         return inside
     left, right = np.minimum(samples.column, radius_px), np.minimum(width - 1 - samples.column, radius_px)
     up, down = np.minimum(samples.row, radius_px) * width, np.minimum(height - 1 - samples.row, radius_px) * width
-    inside = flat.take(samples.index - (up + left)) == own
-    inside &= flat.take(samples.index + (right - up)) == own
-    inside &= flat.take(samples.index + (down - left)) == own
-    inside &= flat.take(samples.index + (down + right)) == own
+    inside = pick(flat, samples.index - (up + left)) == own
+    inside &= pick(flat, samples.index + (right - up)) == own
+    inside &= pick(flat, samples.index + (down - left)) == own
+    inside &= pick(flat, samples.index + (down + right)) == own
     return inside
+
+
+def pick(image: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """image's pixels at flat indices, all of which must lie inside: of take's modes "wrap" is the fastest where nothing wraps."""
+    return image.reshape(-1).take(index, mode="wrap")
 
 
 def row_counts(chosen: np.ndarray) -> np.ndarray:

@@ -14,7 +14,16 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.fusion import boxes as box_fitting
-from semantic_stereo_ros.fusion.label_statistics import LabelRuns, draw_pixels, either, inside_rim, label_runs, row_counts, row_quantiles
+from semantic_stereo_ros.fusion.label_statistics import (
+    LabelRuns,
+    draw_pixels,
+    either,
+    inside_rim,
+    label_runs,
+    pick,
+    row_counts,
+    row_quantiles,
+)
 from semantic_stereo_ros.fusion.sigma import ObjectSpread, sigmas_px
 from semantic_stereo_ros.fusion.smoothing import fit_surfaces, smooth
 from semantic_stereo_ros.options import option
@@ -100,7 +109,7 @@ class _Statistics:
 def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, config: Config) -> _Statistics:
     rig = disparity.rig
     drawn = draw_pixels(runs, labels.shape[1], samples_per_object(len(runs.label)))
-    shifted = disparity.disparity_px.reshape(-1).take(drawn.index)
+    shifted = pick(disparity.disparity_px, drawn.index)
     if rig.doffs_px:
         shifted += np.float32(rig.doffs_px)
     np.fmax(shifted, np.float32(0.0), out=shifted)  # NaN becomes 0, too
@@ -122,7 +131,7 @@ def _statistics(disparity: Disparity, labels: np.ndarray, runs: LabelRuns, confi
     kept = agrees | core
     # sigma varies so little that a part of the pixels tells it
     some = slice(None, None, max(1, kept.shape[1] // SIGMA_SAMPLES))
-    sigma = _mean(disparity.sigma_px.reshape(-1).take(drawn.index[:, some]), kept[:, some])
+    sigma = _mean(pick(disparity.sigma_px, drawn.index[:, some]), kept[:, some])
     place = np.empty((2, *shifted.shape), np.float32)
     place[0], place[1] = drawn.column, drawn.row
     surface, surface_spread = fit_surfaces(place, runs, shifted, agrees, middle)
