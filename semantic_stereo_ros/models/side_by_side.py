@@ -11,31 +11,31 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _making = threading.Lock()
 
 
-def run(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run the tasks, without gradients, on as many threads as torch may use here; each of their operations on one.
+def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """function(item) of each item, without gradients, on as many threads as torch may use here; each of their operations on one.
 
     What they write must not overlap. The first error is raised when all have ended.
     """
     count = torch.get_num_threads()
-    if count == 1 or len(tasks) == 1:
-        for task in tasks:
-            task()
-        return
-    done = [_threads(count).submit(_without_gradients, task) for task in tasks]
+    if count == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    done = [_threads(count).submit(_without_gradients, function, item) for item in items]
     wait(done)
-    for one in done:
-        one.result()
+    return [one.result() for one in done]
 
 
-def _without_gradients(task: Callable[[], None]) -> None:
+def _without_gradients(function: Callable[[Item], Result], item: Item) -> Result:
     with torch.inference_mode():  # a thread has modes of its own
-        task()
+        return function(item)
 
 
 def _use_one_thread() -> None:

@@ -11,7 +11,6 @@ percent of the time from LEAST_PIXELS on, while keeping them would cost more mem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -54,7 +53,7 @@ def convolve(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor |
     count = min(threads * rounds, rows)
     result = inputs[0].new_empty(batch, height, width, outputs)
     edges = [rows * k // count for k in range(count + 1)]
-    side_by_side.run([partial(_convolve_band, inputs, transformed, bias, result, *edge) for edge in pairwise(edges)])
+    side_by_side.each(lambda band: _convolve_band(inputs, transformed, bias, result, *band), list(pairwise(edges)))
     return result
 
 

@@ -1,4 +1,4 @@
-"""side_by_side.run: every task is done, errors arrive, and the caller's number of threads stays."""
+"""side_by_side.each: every task is done, errors arrive, and the caller's number of threads stays."""
 
 import threading
 
@@ -23,8 +23,9 @@ def test_tasks_run_on_single_threaded_threads_and_the_callers_number_stays(threa
     def task(k):
         seen.append((threading.get_ident(), torch.get_num_threads()))
         written[k] = torch.arange(k + 1.0).sum()
+        return -k
 
-    side_by_side.run([lambda k=k: task(k) for k in range(7)])
+    assert side_by_side.each(task, range(7)) == [0, -1, -2, -3, -4, -5, -6]
     assert written.tolist() == [0, 1, 3, 6, 10, 15, 21]
     here = threading.get_ident()
     assert all(ident == here for ident, _ in seen) if threads == 1 else all(ident != here and count == 1 for ident, count in seen)
@@ -35,12 +36,14 @@ def test_tasks_run_on_single_threaded_threads_and_the_callers_number_stays(threa
     assert torch.get_num_threads() == threads and later == [threads]
 
 
-def test_an_error_is_raised_when_all_tasks_have_ended(threads):
+def test_an_error_is_raised_and_no_task_goes_on_after_it(threads):
     ended = []
 
-    def fail():
-        raise RuntimeError("out of memory")
+    def task(k):
+        if k == 0:
+            raise RuntimeError("out of memory")
+        ended.append(k)
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        side_by_side.run([lambda: ended.append(0), lambda: ended.append(1), fail])
-    assert ended == [0, 1]
+        side_by_side.each(task, [1, 0, 2])
+    assert sorted(ended) == ([1] if threads == 1 else [1, 2])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models import hardware, side_by_side
 from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation, gated
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, instance_norm, relu
@@ -196,12 +196,19 @@ class FoundationStereo(nn.Module):
         self, geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor, rows: int, trace: Trace, name: str
     ) -> Tensor:
         """(B, 1, h, w) quarter-scale px -> the motion feature (B, 128, h, w) from the look-ups around it, reduced some rows at a time."""
-        encoder, cost = self.update_block.encoder, RowCollector(disparity.shape[ROWS])
-        for start in range(0, disparity.shape[-2], rows):
+        encoder, starts = self.update_block.encoder, range(0, disparity.shape[ROWS], rows)
+
+        def reduced(start: int) -> Tensor:
             samples = look_up(geometry, correlation, disparity[:, :, start : start + rows], start)
             trace.rows(name, samples)
-            cost.add(encoder.reduce(samples))
-        return encoder(cost.result(), disparity)
+            return encoder.reduce(samples)
+
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or not isinstance(trace, NoTrace)
+        if plain or disparity.device.type != "cpu":
+            slabs = [reduced(start) for start in starts]
+        else:
+            slabs = side_by_side.each(reduced, starts)
+        return encoder(torch.cat(slabs, ROWS), disparity)
 
     def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
         """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""
