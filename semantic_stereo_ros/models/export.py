@@ -17,6 +17,7 @@ from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import MULTIPLE
+from semantic_stereo_ros.models.foundation_stereo.precision import lower
 from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.onnx_writing import finish, library, trace
 
@@ -107,10 +108,10 @@ def write(
     left, right = made_up_pair(size_hw)
     output.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        expected = model(left, right, iterations, rows=16).disparity.numpy() if compare else None
+        expected = model(left, right, iterations).disparity.numpy() if compare else None
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         path = Path(folder) / "model.onnx"
-        form = ExportForm(model.to(PRECISIONS[precision]), size_hw, iterations).eval()
+        form = ExportForm(lower(model, PRECISIONS[precision]), size_hw, iterations).eval()
         trace(form, (left, right), path, ["left", "right"], ["disparity"])
         operators = finish(path, metadata or {})
         difference_px = float("nan")

@@ -39,7 +39,7 @@ class ExportForm(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         model, trace = self.model, NoTrace()
-        images = ((torch.cat([left, right]) / 255 - self.mean) / self.std).to(model.proj_cmb.weight.dtype)
+        images = (torch.cat([left, right]) / 255 - self.mean) / self.std
         features, prior = model.feature(images, trace)
         lefts, right_feature = [f[:1] for f in features], features[0][1:]
         image, prior = images[:1], prior[:1]
@@ -66,7 +66,8 @@ class ExportForm(nn.Module):
         tokens = aggregation.tokens(aggregation.conv_patch(x), NoTrace())
         half = aggregation.hourglass(aggregation.conv1[0](x), lefts, NoTrace())
         enlarged = F.interpolate(tokens, scale_factor=float(PATCH), mode="trilinear", align_corners=False)
-        return aggregation.conv_out(aggregation.conv1_up(half) + enlarged)
+        up = aggregation.conv1_up(half)
+        return aggregation.conv_out(up + enlarged.to(up.dtype))
 
 
 class PriorForm(nn.Module):
@@ -75,16 +76,15 @@ class PriorForm(nn.Module):
     def __init__(self, prior: MonocularPrior, size_hw: tuple[int, int]) -> None:
         super().__init__()
         self.depth_anything = prior.depth_anything
-        weight = prior.depth_anything.pretrained.patch_embed.proj.weight
         for name, size, inside in zip(("rows", "columns"), size_hw, prior_size(*size_hw)):
             # The head's map is 8 / 14 of its input's size.
             smaller = bilinear_matrix(size // 4, inside) @ bilinear_matrix(inside, inside // 14 * 8)
-            self.register_buffer(f"{name}_in", bicubic_matrix(inside, size).to(weight))
-            self.register_buffer(f"{name}_out", smaller.to(weight))
+            self.register_buffer(f"{name}_in", bicubic_matrix(inside, size))
+            self.register_buffer(f"{name}_out", smaller.float())
 
     def forward(self, image: Tensor, trace: Trace) -> Tensor:
         x = (self.get_buffer("rows_in") @ image) @ self.get_buffer("columns_in").T
-        x = self.depth_anything.depth_head(self.depth_anything.pretrained(x, trace), trace)
+        x = self.depth_anything.depth_head(self.depth_anything.pretrained(x, trace), trace).float()
         return (self.get_buffer("rows_out") @ x) @ self.get_buffer("columns_out").T
 
 
@@ -110,8 +110,8 @@ class VolumeForm(nn.Module):
         self.register_buffer("shifts", at.flatten())
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        correlation = self.correlation(volume.unit_groups(left), volume.unit_groups(right)).to(left.dtype)
         lefts = self.project(left).unsqueeze(2).expand(-1, -1, self.levels, -1, -1)
+        correlation = self.correlation(volume.unit_groups(left), volume.unit_groups(right)).to(lefts.dtype)
         padded = F.pad(self.project(right), (self.levels - 1, 0))
         rights = padded.index_select(3, self.shifts).unflatten(3, (self.levels, -1)).transpose(2, 3)
         return self.pointwise(torch.cat([correlation, lefts, rights], 1))
