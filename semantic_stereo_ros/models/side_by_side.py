@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,11 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _making = threading.Lock()
+
+
+def pays(x: torch.Tensor) -> bool:
+    """Whether to work on parts of an image x side by side: on a CPU, without gradients, and not where a compiler does better."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -28,13 +34,14 @@ def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
     count = torch.get_num_threads()
     if count == 1 or len(items) == 1:
         return [function(item) for item in items]
-    done = [_threads(count).submit(_without_gradients, function, item) for item in items]
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # a thread begins with neither
+    done = [_threads(count).submit(_within, mode, function, item) for item in items]
     wait(done)
     return [one.result() for one in done]
 
 
-def _without_gradients(function: Callable[[Item], Result], item: Item) -> Result:
-    with torch.inference_mode():  # a thread has modes of its own
+def _within(mode: Callable[[], AbstractContextManager[None]], function: Callable[[Item], Result], item: Item) -> Result:
+    with mode():
         return function(item)
 
 

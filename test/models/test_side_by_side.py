@@ -47,3 +47,11 @@ def test_an_error_is_raised_and_no_task_goes_on_after_it(threads):
     with pytest.raises(RuntimeError, match="out of memory"):
         side_by_side.each(task, [1, 0, 2])
     assert sorted(ended) == ([1] if threads == 1 else [1, 2])
+
+
+def test_results_belong_to_the_callers_mode(threads):
+    with torch.no_grad():
+        results = side_by_side.each(lambda k: torch.ones(k).mul(2), [1, 2])
+    assert not any(x.is_inference() or x.requires_grad for x in results)
+    with torch.inference_mode():
+        assert all(x.is_inference() for x in side_by_side.each(torch.ones, [1, 2]))

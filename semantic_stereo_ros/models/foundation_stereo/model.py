@@ -98,7 +98,7 @@ class FoundationStereo(nn.Module):
         lefts, right_feature = [f[:batch] for f in features], features[0][batch:]
         image, prior = images[:batch], prior[:batch]
         del images, features
-        slab_rows = rows or self.slab_rows(lefts[0].shape[2], lefts[0].shape[3], image.device)
+        slab_rows = rows or self.slab_rows(lefts[0])
         hardware.trim_heap(image.device)
         geometry, logits = self.matching(lefts, right_feature, slab_rows, trace)
         probability = logits.float().softmax(1)
@@ -138,11 +138,10 @@ class FoundationStereo(nn.Module):
         result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], stem, trace)
         return Prediction(result, first, probability, steps, sequence)
 
-    def slab_rows(self, height: int, width: int, device: torch.device) -> int:
-        """On a CPU what keeps slabs small; a GPU, a compiler and training do best with all of `height`, of the volume."""
-        if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return volume.rows_on_cpu(height, width, self.config.levels)
-        return height
+    def slab_rows(self, feature: Tensor) -> int:
+        """Of feature (B, C, h, w) as many rows as a CPU does best with; a GPU, a compiler and training do best with all."""
+        height, width = feature.shape[-2:]
+        return volume.rows_on_cpu(height, width, self.config.levels) if side_by_side.pays(feature) else height
 
     def normalised(self, images: Tensor) -> Tensor:
         """0..255 -> what the weights were trained on, float32."""
@@ -203,11 +202,10 @@ class FoundationStereo(nn.Module):
             trace.rows(name, samples)
             return encoder.reduce(samples)
 
-        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or not isinstance(trace, NoTrace)
-        if plain or disparity.device.type != "cpu":
-            slabs = [reduced(start) for start in starts]
-        else:
+        if side_by_side.pays(disparity) and isinstance(trace, NoTrace):
             slabs = side_by_side.each(reduced, starts)
+        else:
+            slabs = [reduced(start) for start in starts]
         return encoder(torch.cat(slabs, ROWS), disparity)
 
     def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:

@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models import side_by_side
 from semantic_stereo_ros.models.foundation_stereo.blocks import relu
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN, Context
 from semantic_stereo_ros.models.foundation_stereo.lookup import LEVELS, TAPS
 
 MOTION = 128
+ROWS_AT_A_TIME = 8
 SAMPLES = LEVELS * TAPS * (28 + 1)
 
 
@@ -95,8 +97,13 @@ class PointwiseBlock(nn.Module):
         self.pwconv2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pwconv2(F.gelu(self.pwconv1(self.dwconv(x).permute(0, 2, 3, 1))))
-        return x + (self.gamma * y).permute(0, 3, 1, 2)
+        y = self.dwconv(x).permute(0, 2, 3, 1)
+        y = torch.cat(side_by_side.each(self.mixed, y.split(ROWS_AT_A_TIME, 1)), 1) if side_by_side.pays(x) else self.mixed(y)
+        return x + y.permute(0, 3, 1, 2)
+
+    def mixed(self, y: Tensor) -> Tensor:
+        """(B, h, w, C) -> the same shape, each pixel by itself."""
+        return self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
 
 
 class DisparityHead(nn.Module):
