@@ -20,6 +20,9 @@ def test_official_file_with_its_configuration(filled_state, tmp_path):
     model = load(tmp_path / "model_best_bp2.pth")
     assert model.config == ModelConfig("vits", 192) and not model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    (tmp_path / "cfg.yaml").write_text("max_disp: 192\n", encoding="utf-8")  # without vit_size it is vitl
+    with pytest.raises(InputFileError, match=r"is of variant vits, but vitl is what .*cfg.yaml says.*write 'vit_size: vits' there"):
+        load(tmp_path / "model_best_bp2.pth")
 
 
 def test_bare_and_prefixed_state_dicts_and_safetensors(filled_state, tmp_path):

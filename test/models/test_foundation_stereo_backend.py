@@ -307,15 +307,19 @@ def test_weights_that_do_not_fit_on_the_card_go_to_the_cpu(make, pretended_gpu, 
     assert "weights do not fit on cuda:0" in backend.notes()[0]
 
 
-def test_the_memory_budget_chooses_the_slabs(make, monkeypatch):
+@pytest.mark.parametrize(
+    "free, slabs", [(None, [(20, 16), (9, 8), (5, 4)]), (2**40, [(150, 0), (70, 64), (33, 32), (9, 8), (5, 4)])], ids=["cpu", "gpu"]
+)
+def test_the_memory_budget_chooses_the_slabs(make, monkeypatch, free, slabs):
+    monkeypatch.setattr(hardware, "free_bytes", lambda device: free)
     monkeypatch.setattr(foundation_stereo_runtime, "peak_bytes", lambda model, shape, rows: (rows or 100) * 2**20)
     backend = make()
     weights_mb = int(foundation_stereo_runtime.weight_bytes(backend._model) / 2**20)
-    for spare_mb, rows in ((150, 0), (70, 64), (33, 32), (9, 8)):
+    for spare_mb, rows in slabs:
         backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + spare_mb)
         backend._begin(scene().frame)
         assert backend._effort.rows == rows and backend.notes() == ()
-    backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + 4)
+    backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + 3)
     backend._begin(scene().frame)
     assert backend._effort.rows == 4
     (note,) = backend.notes()

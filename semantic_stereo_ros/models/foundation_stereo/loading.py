@@ -29,10 +29,12 @@ def load(path: str | Path, config: ModelConfig | None = None) -> FoundationStere
     path = Path(path)
     state = state_dict_of(read_checkpoint(path), path)
     found = variant_of(state)
-    if config is None:
-        config = read_config(path.parent / "cfg.yaml") if (path.parent / "cfg.yaml").is_file() else ModelConfig(found or "vitl")
+    beside, remedy = path.parent / "cfg.yaml", f"is asked for: set variant to {found}"
+    if config is None and beside.is_file():
+        config, remedy = read_config(beside), f"is what {beside} says, or means without vit_size: write 'vit_size: {found}' there"
+    config = config or ModelConfig(found or "vitl")
     if found and config.variant != found:
-        raise InputFileError(f"checkpoint {path} is of variant {found}, but {config.variant} is asked for: set variant to {found}")
+        raise InputFileError(f"checkpoint {path} is of variant {found}, but {config.variant} {remedy}")
     return assemble(state, config, path)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MULTIPLE = 32
-SLABS = (0, 64, 32, 16, 8)
+SLABS = (0, 64, 32, 16, 8, SMALLEST_ROWS)
 HIERARCHICAL_ABOVE_PX = 1000
 CARD_SHARE = 0.85
 """Share of a card's free memory that tensors may take; the rest is scratch memory of its libraries."""
@@ -175,7 +175,7 @@ class Backend:
             return
         hardware.release(hardware.choose_device(wanted))
         self._effort = dataclasses.replace(self._asked, rows=SMALLEST_ROWS, device="cpu")
-        self._doubt("memory", f"the weights do not fit on {wanted}, which is slow: works on the CPU; free the card, or set variant to vits")
+        self._doubt("memory", f"the weights do not fit on {wanted}, which is slow: works on the CPU; free it, or take a smaller variant")
         self._place()
 
     def _load_model(self, name: str) -> Any:
@@ -202,25 +202,29 @@ class Backend:
         self._effort = dataclasses.replace(self._asked, device=device, rows=rows)
 
     def _rows(self, shape: tuple[int, int]) -> int:
-        """The largest slab with which images of `shape` fit the budget; 0 = the volume as a whole."""
+        """The largest slab with which images of `shape` fit the budget; 0 = the volume as a whole, which is for a GPU only."""
         from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
 
         free = hardware.free_bytes(hardware.choose_device(self._effort.device))
         weights = foundation_stereo_runtime.weight_bytes(self._model)
+        slabs = SLABS
+        if free is None:
+            usual = foundation_stereo_runtime.rows_on_cpu(self._model, shape)
+            slabs = (usual, *(rows for rows in SLABS if 0 < rows < usual))
         if self.config.memory_budget_mb:
             budget = self.config.memory_budget_mb * 2**20 - weights
         elif free is not None:
             budget = int(CARD_SHARE * free)
         else:
-            return foundation_stereo_runtime.rows_on_cpu(self._model, shape)
+            return slabs[0]
         needed = 0
-        for rows in SLABS:
+        for rows in slabs:
             needed = foundation_stereo_runtime.peak_bytes(self._model, shape, rows)
             if needed <= budget:
                 return rows
         height, width = shape
         fitting = self._asked.scale * (max(budget, 0) / needed) ** 0.5
-        remedy = f"set scale to {fitting:.2f}" if fitting >= 0.2 else "set variant to vits, max_disp lower, or the budget higher"
+        remedy = f"set scale to {fitting:.2f}" if fitting >= 0.2 else "set max_disp lower, the budget higher, or take a smaller variant"
         self._doubt(
             "budget",
             f"images of {width}x{height} need about {(needed + weights) / 2**20:.0f} MB with the weights, more than the "
