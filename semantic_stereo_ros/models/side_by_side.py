@@ -6,7 +6,6 @@ threads then wait for each other most of the time.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_pools: dict[int, ThreadPoolExecutor] = {}
 _making = threading.Lock()
 
 
@@ -50,17 +50,22 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
     with _making:
-        pool = ThreadPoolExecutor(count, "torch", _use_one_thread)
-        ready = threading.Barrier(count + 1)
-        for _ in range(count):
-            pool.submit(ready.wait)
-        ready.wait()
-        torch.set_num_threads(count)  # threads to come take over what was set last
+        if count not in _pools:
+            _pools[count] = _pool(count)
+        return _pools[count]
+
+
+def _pool(count: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(count, "torch", _use_one_thread)
+    ready = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(ready.wait)
+    ready.wait()
+    torch.set_num_threads(count)  # threads to come take over what was set last
     return pool
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads do not live on there
+    os.register_at_fork(after_in_child=_pools.clear)  # the threads do not live on there
