@@ -74,11 +74,14 @@ def is_automatic(wanted: str) -> bool:
 
 
 def tensorrt_settings(engine_cache: str, fp16: bool) -> dict[str, Any]:
-    """TensorRT's options. engine_cache: a folder, made if missing; '' = none."""
+    """TensorRT's options. engine_cache: a folder, made if missing; '' = none. Raises ConfigError for one that cannot be."""
     settings: dict[str, Any] = {"trt_fp16_enable": fp16}
     if engine_cache:
         folder = Path(engine_cache).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"engine_cache must be a folder that can be written, got {folder}: {error.strerror}") from error
         settings.update(trt_engine_cache_enable=True, trt_engine_cache_path=str(folder))
     return settings
 

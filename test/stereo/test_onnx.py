@@ -356,6 +356,9 @@ def test_providers(tmp_path):
     assert tensorrt_settings("", True) == {"trt_fp16_enable": True}
     cache = tmp_path / "engines"
     assert tensorrt_settings(str(cache), False)["trt_engine_cache_path"] == str(cache) and cache.is_dir()
+    (cache / "file").touch()
+    with pytest.raises(ConfigError, match="engine_cache must be a folder"):
+        tensorrt_settings(str(cache / "file"), False)
 
 
 def test_the_licence_in_the_file_is_shown(tmp_path, caplog):
