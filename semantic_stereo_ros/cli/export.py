@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
-from semantic_stereo_ros.io.paths import output_directory, output_file
+from semantic_stereo_ros.io.paths import output_file
 from semantic_stereo_ros.segmentation.sam2_weights import MODELS, checkpoint_of
 from semantic_stereo_ros.stereo.foundation_stereo_weights import checkpoint_of as checkpoint_file
 from semantic_stereo_ros.weights import cache
@@ -53,12 +53,13 @@ def foundation_stereo(
     console.print(f"[yellow]licence:[/yellow] {escape(LICENCE)}", highlight=False)
     size_hw = size_of(size)
     check_size(size_hw)
+    target = output_file(output)
     path, official = checkpoint_file(checkpoint, "auto")
     if official is not None:
         cache.verify(official, path)
     done = export_foundation_stereo(
         path,
-        output_file(output),
+        target,
         size_hw,
         iterations=iterations,
         max_disp=max_disp,
@@ -98,7 +99,7 @@ def sam2(
     _check_torch()
     from semantic_stereo_ros.models.sam2_export import export_sam2
 
-    done = export_sam2(checkpoint_of(checkpoint, name), output_directory(output), name, size, compare=compare)
+    done = export_sam2(checkpoint_of(checkpoint, name), output, name, size, compare=compare)
     console = Console(soft_wrap=True)
     if compare:
         console.print(f"largest difference from the model, of mask logits and scores: {done.difference:.2g}")
