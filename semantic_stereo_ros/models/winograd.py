@@ -4,12 +4,14 @@ The method is Winograd's F(4x4, 3x3) (Lavin and Gray, 2016): a tile of 6 x 6 inp
 transformed; between the transforms a convolution is 36 matrix products, so the parts of a concatenated input can be added up one by one.
 On random data the result is within 3e-5 of the standard deviation of a direct convolution's.
 
-Transformed weights are four times as large as the weights. They are made for each call, and freed: that is one small matrix product, a few
-percent of the time from LEAST_PIXELS on, while keeping them would cost more memory than all activations of the layer.
+Transformed weights are four times as large as the weights. They are made for each call: that is one small matrix product, a few percent of
+the time from LEAST_PIXELS on, while keeping those of all layers would cost more memory than the activations. They are made in a Scratch:
+new memory from the system would take several times as long as the product.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -23,7 +25,7 @@ TILE = 4
 POINTS = 36
 BAND_BYTES = 16 << 20
 """Of transformed inputs that exist at one time."""
-LEAST_PIXELS = 1200
+LEAST_PIXELS = 2000
 """Smaller images are convolved faster directly."""
 _INPUT = torch.tensor(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
@@ -38,14 +40,34 @@ _OUTPUT = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4
 _OUTPUT_2D = torch.kron(_OUTPUT, _OUTPUT)
 
 
-def convolve(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+class Scratch(threading.local):
+    """Memory for the transformed weights of one convolution after the other, of each thread; it grows to the largest."""
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0)
+
+    def transform(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """(O, C_i, 3, 3) each -> (36, C_i, O) each, until the next call."""
+        sizes = [POINTS * w.shape[0] * w.shape[1] for w in weights]
+        if self._buffer.numel() < sum(sizes):
+            self._buffer = torch.empty(0)  # freed before the larger one is made
+            self._buffer = weights[0].new_empty(sum(sizes))
+        made = []
+        for weight, part in zip(weights, self._buffer[: sum(sizes)].split(sizes)):
+            outputs, channels = weight.shape[:2]
+            torch.mm(_WEIGHT_2D, weight.reshape(-1, 9).T, out=part.view(POINTS, -1))
+            made.append(part.view(POINTS, outputs, channels).transpose(1, 2))
+        return made
+
+
+def convolve(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor | None, scratch: Scratch) -> Tensor:
     """Convolution of concatenated inputs, zero-padded by one: inputs (B, H, W, C_i), weights (O, C_i, 3, 3) of each -> (B, H, W, O).
 
     Works on bands of tile rows side by side, so that the transformed tiles stay within BAND_BYTES, or one row of tiles for each thread.
     """
     batch, height, width, _ = inputs[0].shape
     outputs = weights[0].shape[0]
-    transformed = [_transform_weight(w) for w in weights]
+    transformed = scratch.transform(weights)
     rows, columns = -(-height // TILE), -(-width // TILE)
     widest = max(outputs, *(w.shape[1] for w in weights))
     threads = min(torch.get_num_threads(), rows) if inputs[0].device.type == "cpu" else 1
@@ -71,12 +93,6 @@ def _convolve_band(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Te
     assert products is not None
     y = _transform_output(products, batch, stop - start, columns)[:, : min(TILE * stop, height) - TILE * start, :width]
     result[:, TILE * start : TILE * stop] = y if bias is None else y.add_(bias)
-
-
-def _transform_weight(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (36, C, O)."""
-    outputs, channels = weight.shape[:2]
-    return (_WEIGHT_2D @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(POINTS, channels, outputs)
 
 
 def _transform_input(padded: Tensor) -> Tensor:

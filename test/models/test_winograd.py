@@ -15,10 +15,11 @@ def test_equals_a_direct_convolution_of_the_concatenation(batch, height, width, 
     bias = torch.randn(32, generator=generator)
     whole = torch.cat(parts, 3).permute(0, 3, 1, 2)
     expected = torch.nn.functional.conv2d(whole.double(), weight.double(), bias.double(), padding=1).permute(0, 2, 3, 1)
+    scratch = winograd.Scratch()
     for limit in (winograd.BAND_BYTES, 1):  # all at once, and one row of tiles at a time
         monkeypatch.setattr(winograd, "BAND_BYTES", limit)
-        found = winograd.convolve(parts, weight.split([24, 40], 1), bias)
+        found = winograd.convolve(parts, weight.split([24, 40], 1), bias, scratch)
         assert found.shape == expected.shape
         assert (found - expected).abs().max() < 5e-5
-    unbiased = winograd.convolve(parts, weight.split([24, 40], 1), None)
+    unbiased = winograd.convolve(parts, weight.split([24, 40], 1), None, scratch)
     assert (unbiased - (expected - bias)).abs().max() < 5e-5

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from semantic_stereo_ros.models import winograd
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN
 from semantic_stereo_ros.models.foundation_stereo.update import GatedUnit, MotionEncoder, SelectiveUnit
+from semantic_stereo_ros.models.winograd import Scratch
 
 
 def pays(x: Tensor) -> bool:
@@ -19,9 +20,9 @@ def pays(x: Tensor) -> bool:
 class FastUnit(nn.Module):
     """SelectiveUnit. Inside, images are (B, h, w, C)."""
 
-    def __init__(self, unit: SelectiveUnit) -> None:
+    def __init__(self, unit: SelectiveUnit, scratch: Scratch) -> None:
         super().__init__()
-        self.unit = unit
+        self.unit, self.scratch = unit, scratch
 
     def base(self, constant: Tensor) -> Tensor:
         return self.unit.base(constant)
@@ -32,7 +33,7 @@ class FastUnit(nn.Module):
         weight = self.unit.conv0[0].weight
         assert isinstance(weight, Tensor)
         parts = [rows_first(x) for x in inputs]
-        x = winograd.convolve(parts, weight[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None)
+        x = winograd.convolve(parts, weight[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None, self.scratch)
         return x.add_(rows_first(base)).relu_().permute(0, 3, 1, 2)
 
     def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
@@ -43,14 +44,16 @@ class FastUnit(nn.Module):
         assert isinstance(second, Tensor)
         x = rows_first(x)
         h, width = rows_first(hidden), x.shape[3]
-        joined = winograd.convolve([x, h], second.split([width, HIDDEN], 1), unit.conv1[0].bias).relu_()  # pyright: ignore[reportArgumentType]
+        bias = unit.conv1[0].bias
+        joined = winograd.convolve([x, h], second.split([width, HIDDEN], 1), bias, self.scratch).relu_()  # pyright: ignore[reportArgumentType]
         small, large = unit.small_gru, unit.large_gru
         weight = torch.cat([large.convz.weight, large.convr.weight])
-        gates = winograd.convolve([joined], [weight], _joined_bias(large)).sigmoid_()
+        gates = winograd.convolve([joined], [weight], _joined_bias(large), self.scratch).sigmoid_()
         few = F.linear(joined, torch.cat([small.convz.weight, small.convr.weight]).flatten(1), _joined_bias(small)).sigmoid_()
         del joined, weight
         z, r = gates.chunk(2, 3)
-        q = winograd.convolve([r.mul_(h), x], large.convq.weight.split([HIDDEN, width], 1), large.convq.bias).tanh_()
+        weights = large.convq.weight.split([HIDDEN, width], 1)
+        q = winograd.convolve([r.mul_(h), x], weights, large.convq.bias, self.scratch).tanh_()
         result = torch.lerp(h, q, z)
         del gates, z, r, q
         z, r = few.chunk(2, 3)
@@ -62,9 +65,9 @@ class FastUnit(nn.Module):
 class FastMotionEncoder(nn.Module):
     """MotionEncoder."""
 
-    def __init__(self, encoder: MotionEncoder) -> None:
+    def __init__(self, encoder: MotionEncoder, scratch: Scratch) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.scratch = encoder, scratch
 
     def reduce(self, samples: Tensor) -> Tensor:
         return self.encoder.reduce(samples)
@@ -74,9 +77,9 @@ class FastMotionEncoder(nn.Module):
         if not pays(cost):
             return encoder(cost, disparity)
         shape = rows_first(encoder.shape(disparity))
-        cost = winograd.convolve([rows_first(cost)], [encoder.convc2.weight], encoder.convc2.bias).relu_()
+        cost = winograd.convolve([rows_first(cost)], [encoder.convc2.weight], encoder.convc2.bias, self.scratch).relu_()
         weights = encoder.conv.weight.split([cost.shape[3], shape.shape[3]], 1)
-        y = winograd.convolve([cost, shape], weights, encoder.conv.bias).relu_()
+        y = winograd.convolve([cost, shape], weights, encoder.conv.bias, self.scratch).relu_()
         return torch.cat([y, rows_first(disparity)], 3).permute(0, 3, 1, 2)
 
 

@@ -11,6 +11,7 @@ from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, Con
 from semantic_stereo_ros.models.foundation_stereo.context import ContextNetwork
 from semantic_stereo_ros.models.foundation_stereo.fast_update import FastMotionEncoder, FastUnit
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
+from semantic_stereo_ros.models.winograd import Scratch
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 SMALL = 1 << 16
@@ -32,10 +33,10 @@ def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> Foundat
             parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
     if fast_convolutions:
         hardware.map_large_tensors()
-        update = model.update_block
-        fast = {"gru04": FastUnit(update.gru04), "gru08": FastUnit(update.gru08), "encoder": FastMotionEncoder(update.encoder)}
-        for name, part in fast.items():
-            setattr(update, name, part)
+        update, scratch = model.update_block, Scratch()
+        for name in ("gru04", "gru08"):
+            setattr(update, name, FastUnit(getattr(update, name), scratch))
+        update.encoder = FastMotionEncoder(update.encoder, scratch)
     return model
 
 
