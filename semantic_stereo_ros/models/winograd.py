@@ -51,7 +51,8 @@ class Scratch(threading.local):
         sizes = [POINTS * w.shape[0] * w.shape[1] for w in weights]
         if self._buffer.numel() < sum(sizes):
             self._buffer = torch.empty(0)  # freed before the larger one is made
-            self._buffer = weights[0].new_empty(sum(sizes))
+            with torch.inference_mode(False):  # for passes within inference_mode and without
+                self._buffer = torch.empty(sum(sizes))
         made = []
         for weight, part in zip(weights, self._buffer[: sum(sizes)].split(sizes)):
             outputs, channels = weight.shape[:2]

@@ -23,3 +23,13 @@ def test_equals_a_direct_convolution_of_the_concatenation(batch, height, width, 
         assert (found - expected).abs().max() < 5e-5
     unbiased = winograd.convolve(parts, weight.split([24, 40], 1), None, scratch)
     assert (unbiased - (expected - bias)).abs().max() < 5e-5
+
+
+def test_scratch_serves_convolutions_of_any_size_and_mode():
+    scratch = winograd.Scratch()
+    x = torch.randn(1, 9, 9, 8, generator=torch.Generator().manual_seed(1))
+    for outputs, mode in ((4, torch.inference_mode), (16, torch.no_grad), (4, torch.inference_mode)):
+        weight = torch.randn(outputs, 8, 3, 3, generator=torch.Generator().manual_seed(2)) / 8
+        expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
+        with mode():
+            assert (winograd.convolve([x], [weight], None, scratch) - expected).abs().max() < 5e-5

@@ -36,7 +36,7 @@ def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> Foundat
         update, scratch = model.update_block, Scratch()
         for name in ("gru04", "gru08"):
             setattr(update, name, FastUnit(getattr(update, name), scratch))
-        update.encoder = FastMotionEncoder(update.encoder, scratch)
+        update.encoder = FastMotionEncoder(update.encoder, scratch)  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 
