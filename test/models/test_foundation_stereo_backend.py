@@ -308,13 +308,15 @@ def test_weights_that_do_not_fit_on_the_card_go_to_the_cpu(make, pretended_gpu, 
 
 
 @pytest.mark.parametrize(
-    "free, slabs", [(None, [(20, 16), (9, 8), (5, 4)]), (2**40, [(150, 0), (70, 64), (33, 32), (9, 8), (5, 4)])], ids=["cpu", "gpu"]
+    ("free", "extra_mb", "slabs"),
+    [(None, 200, [(20, 16), (9, 8), (5, 4)]), (2**40, 0, [(150, 0), (70, 64), (33, 32), (9, 8), (5, 4)])],
+    ids=["cpu", "gpu"],
 )
-def test_the_memory_budget_chooses_the_slabs(make, monkeypatch, free, slabs):
+def test_the_memory_budget_chooses_the_slabs(make, monkeypatch, free, extra_mb, slabs):
     monkeypatch.setattr(hardware, "free_bytes", lambda device: free)
     monkeypatch.setattr(foundation_stereo_runtime, "peak_bytes", lambda model, shape, rows: (rows or 100) * 2**20)
     backend = make()
-    weights_mb = int(foundation_stereo_runtime.weight_bytes(backend._model) / 2**20)
+    weights_mb = extra_mb + int(foundation_stereo_runtime.weight_bytes(backend._model) / 2**20)
     for spare_mb, rows in slabs:
         backend.config = dataclasses.replace(backend.config, memory_budget_mb=weights_mb + spare_mb)
         backend._begin(scene().frame)

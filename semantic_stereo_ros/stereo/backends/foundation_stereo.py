@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 MULTIPLE = 32
 SLABS = (0, 64, 32, 16, 8, SMALLEST_ROWS)
 HIERARCHICAL_ABOVE_PX = 1000
+CPU_EXTRA_BYTES = 200 << 20
+"""Of a CPU's budget, for what is not counted: libraries' code and scratch memory, and what malloc keeps."""
 CARD_SHARE = 0.85
 """Share of a card's free memory that tensors may take; the rest is scratch memory of its libraries."""
 
@@ -206,13 +208,14 @@ class Backend:
         from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
 
         free = hardware.free_bytes(hardware.choose_device(self._effort.device))
-        weights = foundation_stereo_runtime.weight_bytes(self._model)
+        fixed = foundation_stereo_runtime.weight_bytes(self._model)
         slabs = SLABS
         if free is None:
             usual = foundation_stereo_runtime.rows_on_cpu(self._model, shape)
             slabs = (usual, *(rows for rows in SLABS if 0 < rows < usual))
+            fixed += CPU_EXTRA_BYTES
         if self.config.memory_budget_mb:
-            budget = self.config.memory_budget_mb * 2**20 - weights
+            budget = self.config.memory_budget_mb * 2**20 - fixed
         elif free is not None:
             budget = int(CARD_SHARE * free)
         else:
@@ -227,8 +230,8 @@ class Backend:
         remedy = f"set scale to {fitting:.2f}" if fitting >= 0.2 else "set max_disp lower, the budget higher, or take a smaller variant"
         self._doubt(
             "budget",
-            f"images of {width}x{height} need about {(needed + weights) / 2**20:.0f} MB with the weights, more than the "
-            f"{max(budget + weights, 0) / 2**20:.0f} MB there are: {remedy}",
+            f"images of {width}x{height} need about {(needed + fixed) / 2**20:.0f} MB with the weights, more than the "
+            f"{max(budget + fixed, 0) / 2**20:.0f} MB there are: {remedy}",
         )
         return SMALLEST_ROWS
 
