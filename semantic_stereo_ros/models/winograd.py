@@ -71,7 +71,7 @@ def convolve(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor |
     transformed = scratch.transform(weights)
     rows, columns = -(-height // TILE), -(-width // TILE)
     widest = max(outputs, *(w.shape[1] for w in weights))
-    threads = min(torch.get_num_threads(), rows) if inputs[0].device.type == "cpu" else 1
+    threads = min(torch.get_num_threads(), rows)
     rounds = -(-rows * POINTS * batch * columns * widest * inputs[0].element_size() // BAND_BYTES)
     count = min(threads * rounds, rows)
     result = inputs[0].new_empty(batch, height, width, outputs)
