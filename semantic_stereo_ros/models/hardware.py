@@ -60,6 +60,12 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision] if device.type == "cuda" else torch.float32
 
 
+def eager_on_cpu(x: torch.Tensor) -> bool:
+    """Whether what is done with x happens on a CPU here and now: no gradients to keep, no compiler or export that wants the graph."""
+    watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not watched
+
+
 def free_bytes(device: torch.device) -> int | None:
     """What a CUDA device has free, torch's own unused cache included; None for a CPU."""
     if device.type != "cuda":

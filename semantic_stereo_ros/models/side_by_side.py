@@ -21,11 +21,6 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 _making = threading.Lock()
 
 
-def pays(x: torch.Tensor) -> bool:
-    """Whether to work on parts of an image x side by side: on a CPU, without gradients, and not where a compiler does better."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """function(item) of each item, without gradients, on as many threads as torch may use here; each of their operations on one.
 

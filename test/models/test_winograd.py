@@ -18,10 +18,10 @@ def test_equals_a_direct_convolution_of_the_concatenation(batch, height, width, 
     scratch = winograd.Scratch()
     for limit in (winograd.BAND_BYTES, 1):  # all at once, and one row of tiles at a time
         monkeypatch.setattr(winograd, "BAND_BYTES", limit)
-        found = winograd.convolve(parts, weight.split([24, 40], 1), bias, scratch)
+        found = winograd.convolve(parts, weight, bias, scratch)
         assert found.shape == expected.shape
         assert (found - expected).abs().max() < 5e-5
-    unbiased = winograd.convolve(parts, weight.split([24, 40], 1), None, scratch)
+    unbiased = winograd.convolve(parts, weight, None, scratch)
     assert (unbiased - (expected - bias)).abs().max() < 5e-5
 
 
@@ -32,4 +32,4 @@ def test_scratch_serves_convolutions_of_any_size_and_mode():
         weight = torch.randn(outputs, 8, 3, 3, generator=torch.Generator().manual_seed(2)) / 8
         expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
         with mode():
-            assert (winograd.convolve([x], [weight], None, scratch) - expected).abs().max() < 5e-5
+            assert (winograd.convolve([x], weight, None, scratch) - expected).abs().max() < 5e-5

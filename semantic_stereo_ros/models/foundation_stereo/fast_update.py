@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import winograd
+from semantic_stereo_ros.models import dense, hardware, winograd
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN
-from semantic_stereo_ros.models.foundation_stereo.update import GatedUnit, MotionEncoder, SelectiveUnit
-from semantic_stereo_ros.models.winograd import Scratch
+from semantic_stereo_ros.models.foundation_stereo.update import MOTION, REDUCED, GatedUnit, MotionEncoder, SelectiveUnit
+from semantic_stereo_ros.models.winograd import At, Scratch
 
 
 def pays(x: Tensor) -> bool:
     """Whether an image (B, C, h, w) is large enough; a compiler does better with the direct form."""
-    return not torch.compiler.is_compiling() and x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
+    return hardware.eager_on_cpu(x) and x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
 
 
 class FastUnit(nn.Module):
@@ -25,62 +24,85 @@ class FastUnit(nn.Module):
         self.unit, self.scratch = unit, scratch
 
     def base(self, constant: Tensor) -> Tensor:
-        return self.unit.base(constant)
+        return self.unit.base(constant).contiguous(memory_format=torch.channels_last)
 
     def first(self, base: Tensor, *inputs: Tensor) -> Tensor:
         if not pays(base):
             return self.unit.first(base, *inputs)
         weight = self.unit.conv0[0].weight
         assert isinstance(weight, Tensor)
+        base = rows_first(base)
         parts = [rows_first(x) for x in inputs]
-        x = winograd.convolve(parts, weight[:, HIDDEN:].split([p.shape[3] for p in parts], 1), None, self.scratch)
-        return x.add_(rows_first(base)).relu_().permute(0, 3, 1, 2)
+        out = self.scratch.take("first", *base.shape)
+        x = winograd.convolve(parts, weight[:, HIDDEN:], None, self.scratch, lambda y, at: y.add_(base[at]).relu_(), out)
+        return x.permute(0, 3, 1, 2)
 
     def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
+        """As SelectiveUnit does, in the memory of `hidden` where its channels come last."""
         unit = self.unit
         if not pays(hidden):
             return unit(attention, hidden, x)
-        second = unit.conv1[0].weight
-        assert isinstance(second, Tensor)
-        x = rows_first(x)
-        h, width = rows_first(hidden), x.shape[3]
-        bias = unit.conv1[0].bias
-        joined = winograd.convolve([x, h], second.split([width, HIDDEN], 1), bias, self.scratch).relu_()  # pyright: ignore[reportArgumentType]
-        small, large = unit.small_gru, unit.large_gru
+        small, large, conv = unit.small_gru, unit.large_gru, unit.conv1[0]
+        assert isinstance(conv, nn.Conv2d)
+        x, h, attention = rows_first(x), rows_first(hidden), rows_first(attention)
+        joined = self.scratch.take("joined", *x.shape[:3], conv.out_channels)
+        winograd.convolve([x, h], conv.weight, conv.bias, self.scratch, lambda y, at: y.relu_(), joined)
+
+        def gates(y: Tensor, at: At) -> Tensor:
+            """z and r * hidden."""
+            y.sigmoid_()
+            y[..., HIDDEN:].mul_(h[at])
+            return y
+
         weight = torch.cat([large.convz.weight, large.convr.weight])
-        gates = winograd.convolve([joined], [weight], _joined_bias(large), self.scratch).sigmoid_()
-        few = F.linear(joined, torch.cat([small.convz.weight, small.convr.weight]).flatten(1), _joined_bias(small)).sigmoid_()
-        del joined, weight
-        z, r = gates.chunk(2, 3)
-        weights = large.convq.weight.split([HIDDEN, width], 1)
-        q = winograd.convolve([r.mul_(h), x], weights, large.convq.bias, self.scratch).tanh_()
-        result = torch.lerp(h, q, z)
-        del gates, z, r, q
-        z, r = few.chunk(2, 3)
-        weight = small.convq.weight.flatten(1)
-        q = F.linear(r.mul_(h), weight[:, :HIDDEN], small.convq.bias).add_(F.linear(x, weight[:, HIDDEN:])).tanh_()
-        return result.lerp_(torch.lerp(h, q, z), rows_first(attention)).permute(0, 3, 1, 2)
+        gated = self.scratch.take("gated", *x.shape[:3], 2 * HIDDEN)
+        z, held = winograd.convolve([joined], weight, _joined_bias(large), self.scratch, gates, gated).chunk(2, 3)
+        few_gates = torch.cat([small.convz.weight, small.convr.weight]).flatten(1)
+        few_bias, few_last = _joined_bias(small), small.convq.weight.flatten(1)
+
+        def unite(q: Tensor, at: At) -> Tensor:
+            """Both units' results, weighed."""
+            result = torch.lerp(h[at], q.tanh_(), z[at])
+            few_z, r = dense.linear(joined[at], few_gates, few_bias).sigmoid_().chunk(2, 2)
+            q = dense.linear(torch.cat([r.mul_(h[at]), x[at]], 2), few_last, small.convq.bias).tanh_()
+            return result.lerp_(torch.lerp(h[at], q, few_z), attention[at])
+
+        winograd.convolve([held, x], large.convq.weight, large.convq.bias, self.scratch, unite, h)
+        return h.permute(0, 3, 1, 2)
 
 
 class FastMotionEncoder(nn.Module):
-    """MotionEncoder."""
+    """MotionEncoder. It works in buffers that the units need only after it."""
 
     def __init__(self, encoder: MotionEncoder, scratch: Scratch) -> None:
         super().__init__()
         self.encoder, self.scratch = encoder, scratch
 
+    def space(self, disparity: Tensor) -> Tensor:
+        batch, _, height, width = disparity.shape
+        return self.scratch.take("first", batch, height, width, REDUCED).permute(0, 3, 1, 2)
+
     def reduce(self, samples: Tensor) -> Tensor:
-        return self.encoder.reduce(samples)
+        if not hardware.eager_on_cpu(samples):
+            return self.encoder.reduce(samples)
+        conv = self.encoder.convc1
+        return dense.linear(rows_first(samples), conv.weight.flatten(1), conv.bias).relu_().permute(0, 3, 1, 2)
 
     def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
         encoder = self.encoder
         if not pays(cost):
             return encoder(cost, disparity)
-        shape = rows_first(encoder.shape(disparity))
-        cost = winograd.convolve([rows_first(cost)], [encoder.convc2.weight], encoder.convc2.bias, self.scratch).relu_()
-        weights = encoder.conv.weight.split([cost.shape[3], shape.shape[3]], 1)
-        y = winograd.convolve([cost, shape], weights, encoder.conv.bias, self.scratch).relu_()
-        return torch.cat([y, rows_first(disparity)], 3).permute(0, 3, 1, 2)
+        shape, disparity = rows_first(encoder.shape(disparity)), rows_first(disparity)
+        second, last = encoder.convc2, encoder.conv
+        cost = rows_first(cost)
+        again = self.scratch.take("joined", *cost.shape)
+        winograd.convolve([cost], second.weight, second.bias, self.scratch, lambda y, at: y.relu_(), again)
+
+        def join(y: Tensor, at: At) -> Tensor:
+            return torch.cat([y.relu_(), disparity[at]], 2)
+
+        motion = disparity.new_empty(*disparity.shape[:3], MOTION)
+        return winograd.convolve([again, shape], last.weight, last.bias, self.scratch, join, motion).permute(0, 3, 1, 2)
 
 
 def rows_first(x: Tensor) -> Tensor:

@@ -109,11 +109,8 @@ class FoundationStereo(nn.Module):
         correlation = CorrelationTable(lefts[0], right_feature)
         del lefts, right_feature
         hardware.trim_heap(image.device)
-        stem = self.stem_2[0](image)
-        stem = relu(instance_norm(self.stem_2[1](stem)))
-        trace.add("stem_2x", stem)
         context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
-        del image, prior
+        del prior
         disparity = first if initial is None else initial.float()
         bases = self.update_block.bases(context.inputs)
         context.inputs = []
@@ -132,16 +129,18 @@ class FoundationStereo(nn.Module):
             disparity = disparity + delta
             steps = k + 1
             if every_step:
-                sequence.append(self.enlarged(disparity, context.hidden[0], stem, trace))
+                sequence.append(self.enlarged(disparity, context.hidden[0], image, trace))
             elif stop_below_px > 0 and 4 * float(delta.abs().mean()) < stop_below_px:
                 break
-        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], stem, trace)
+        if self.update_block.scratch is not None and not torch.compiler.is_compiling():
+            self.update_block.scratch.release()
+        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], image, trace)
         return Prediction(result, first, probability, steps, sequence)
 
     def slab_rows(self, feature: Tensor) -> int:
         """Of feature (B, C, h, w) as many rows as a CPU does best with; a GPU, a compiler and training do best with all."""
         height, width = feature.shape[-2:]
-        return volume.rows_on_cpu(height, width, self.config.levels) if side_by_side.pays(feature) else height
+        return volume.rows_on_cpu(height, width, self.config.levels) if hardware.eager_on_cpu(feature) else height
 
     def normalised(self, images: Tensor) -> Tensor:
         """0..255 -> what the weights were trained on, float32."""
@@ -202,14 +201,20 @@ class FoundationStereo(nn.Module):
             trace.rows(name, samples)
             return encoder.reduce(samples)
 
-        if side_by_side.pays(disparity) and isinstance(trace, NoTrace):
-            slabs = side_by_side.each(reduced, starts)
-        else:
-            slabs = [reduced(start) for start in starts]
-        return encoder(torch.cat(slabs, ROWS), disparity)
+        if not hardware.eager_on_cpu(disparity) or not isinstance(trace, NoTrace):
+            return encoder(torch.cat([reduced(start) for start in starts], ROWS), disparity)
+        cost = encoder.space(disparity)
 
-    def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
-        """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""
+        def fill(start: int) -> None:
+            cost[:, :, start : start + rows] = reduced(start)
+
+        side_by_side.each(fill, starts)
+        return encoder(cost, disparity)
+
+    def enlarged(self, disparity: Tensor, hidden: Tensor, image: Tensor, trace: Trace) -> Tensor:
+        """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px, along the edges of the normalised image."""
+        stem = relu(instance_norm(self.stem_2[1](self.stem_2[0](image))))
+        trace.add("stem_2x", stem)
         mask = self.update_block.mask_feature(hidden)
         trace.add("mask_feat_last", mask)
         logits = self.spx_gru(self.spx_2_gru(mask, stem))

@@ -33,7 +33,8 @@ def prepare(model: FoundationStereo, fast_convolutions: bool = False) -> Foundat
             parameter.data = parameter.data.contiguous(memory_format=LAYOUTS[parameter.ndim])
     if fast_convolutions:
         hardware.map_large_tensors()
-        update, scratch = model.update_block, Scratch()
+        update = model.update_block
+        update.scratch = scratch = Scratch()
         for name in ("gru04", "gru08"):
             setattr(update, name, FastUnit(getattr(update, name), scratch))
         update.encoder = FastMotionEncoder(update.encoder, scratch)  # pyright: ignore[reportAttributeAccessIssue]

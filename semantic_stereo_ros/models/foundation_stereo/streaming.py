@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d, leaky, relu
 
 ROWS = -2  # axis of image rows
@@ -60,6 +61,13 @@ def layout_of(x: Tensor) -> torch.memory_format:
     return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
+def joined(above: Tensor, below: Tensor) -> Tensor:
+    """Rows of both. Where channels come last in memory they do so in the result, and torch copies whole rows."""
+    if layout_of(above) == torch.contiguous_format:
+        return torch.cat([above, below], ROWS)
+    return torch.cat([above.movedim(1, -1), below.movedim(1, -1)], ROWS - 1).movedim(-1, 1)
+
+
 def row_count(x: Tensor | None) -> int:
     return 0 if x is None else x.shape[ROWS]
 
@@ -86,8 +94,7 @@ def convolve(x: Tensor, conv: Convolution, padding: tuple[int, ...]) -> Tensor:
 
     On a CPU torch sends volumes of few rows to a kernel that unfolds them, 27 times the memory and several times slower than oneDNN's.
     """
-    direct = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if direct and torch.backends.mkldnn.is_available():
+    if x.dtype == torch.float32 and hardware.eager_on_cpu(x) and torch.backends.mkldnn.is_available():
         return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
     return (F.conv3d if x.ndim == 5 else F.conv2d)(x, conv.weight, conv.bias, conv.stride, padding, 1, conv.groups)
 
@@ -105,7 +112,7 @@ class RowConv:
         top = self._pad if not self._started and slab is not None else 0
         self._started = self._started or slab is not None
         bottom = self._pad if last else 0
-        x = slab if self._kept is None else self._kept if slab is None else torch.cat([self._kept, slab], ROWS)
+        x = slab if self._kept is None else self._kept if slab is None else joined(self._kept, slab)
         del slab
         if x is None:
             return None
@@ -153,7 +160,7 @@ class RowResidual:
     def push(self, slab: Tensor | None, last: bool) -> Tensor | None:
         x = slab if self._skip is None else self._skip.push(slab, last)
         if x is not None:
-            self._waiting = x if self._waiting is None else torch.cat([self._waiting, x], ROWS)
+            self._waiting = x if self._waiting is None else joined(self._waiting, x)
         y = self._inner.push(slab, last)
         if y is None:
             return None

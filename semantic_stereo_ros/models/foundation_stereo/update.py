@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import side_by_side
+from semantic_stereo_ros.models import dense, hardware, side_by_side
 from semantic_stereo_ros.models.foundation_stereo.blocks import relu
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN, Context
 from semantic_stereo_ros.models.foundation_stereo.lookup import LEVELS, TAPS
+from semantic_stereo_ros.models.winograd import Scratch
 
 MOTION = 128
+REDUCED = 256
 ROWS_AT_A_TIME = 8
 SAMPLES = LEVELS * TAPS * (28 + 1)
 
@@ -21,8 +23,8 @@ class MotionEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convc1 = nn.Conv2d(SAMPLES, 256, 1)
-        self.convc2 = nn.Conv2d(256, 256, 3, padding=1)
+        self.convc1 = nn.Conv2d(SAMPLES, REDUCED, 1)
+        self.convc2 = nn.Conv2d(REDUCED, REDUCED, 3, padding=1)
         self.convd1 = nn.Conv2d(1, 64, 7, padding=3)
         self.convd2 = nn.Conv2d(64, 64, 3, padding=1)
         self.conv = nn.Conv2d(320, MOTION - 1, 3, padding=1)
@@ -30,6 +32,12 @@ class MotionEncoder(nn.Module):
     def reduce(self, samples: Tensor) -> Tensor:
         """Look-ups (B, 522, h, w) -> (B, 256, h, w), each pixel by itself."""
         return relu(self.convc1(samples))
+
+    def space(self, disparity: Tensor) -> Tensor:
+        """For the reduced look-ups around a disparity (B, 1, h, w), channels last: (B, 256, h, w) with whatever it holds."""
+        batch, _, height, width = disparity.shape
+        weight = self.convc1.weight
+        return torch.empty(batch, REDUCED, height, width, dtype=weight.dtype, device=weight.device, memory_format=torch.channels_last)
 
     def shape(self, disparity: Tensor) -> Tensor:
         """(B, 1, h, w) -> (B, 64, h, w)."""
@@ -93,17 +101,25 @@ class PointwiseBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((channels,), 1e-6))
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.pwconv2 = nn.Linear(4 * channels, channels)
+        self.pwconv1 = dense.Linear(channels, 4 * channels)
+        self.pwconv2 = dense.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.dwconv(x).permute(0, 2, 3, 1)
-        y = torch.cat(side_by_side.each(self.mixed, y.split(ROWS_AT_A_TIME, 1)), 1) if side_by_side.pays(x) else self.mixed(y)
-        return x + y.permute(0, 3, 1, 2)
+        y = self.dwconv(x)
+        if not hardware.eager_on_cpu(x):
+            return self.mixed(x, y)
 
-    def mixed(self, y: Tensor) -> Tensor:
-        """(B, h, w, C) -> the same shape, each pixel by itself."""
-        return self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        def mix(start: int) -> None:
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            y[:, :, rows] = self.mixed(x[:, :, rows], y[:, :, rows])
+
+        side_by_side.each(mix, range(0, y.shape[2], ROWS_AT_A_TIME))
+        return y
+
+    def mixed(self, x: Tensor, y: Tensor) -> Tensor:
+        """Both (B, C, h, w) -> the same shape, each pixel by itself."""
+        y = self.gamma * self.pwconv2(self.pwconv1(y.permute(0, 2, 3, 1), gelu=True))
+        return x + y.permute(0, 3, 1, 2)
 
 
 class DisparityHead(nn.Module):
@@ -122,8 +138,11 @@ class DisparityHead(nn.Module):
 
 
 class UpdateBlock(nn.Module):
+    """scratch: what prepared parts work in, to be released after the last step."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.scratch: Scratch | None = None
         self.encoder = MotionEncoder()
         self.gru16 = SelectiveUnit(2 * HIDDEN)
         self.gru08 = SelectiveUnit(3 * HIDDEN)

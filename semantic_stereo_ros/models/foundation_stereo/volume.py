@@ -19,9 +19,10 @@ PROJECTED = 12
 def rows_on_cpu(height: int, width: int, levels: int) -> int:
     """How many rows of a volume (levels, height, width) a CPU does best to work on at a time, a multiple of 4.
 
-    A slab is at most hardware.MAPPED_BYTES: memory that is used again and again, not taken from the system each time.
+    A slab and the two rows more that a convolution reads are at most hardware.MAPPED_BYTES: memory that is used again and again, not
+    taken from the system each time.
     """
-    return min(height, max(4, hardware.MAPPED_BYTES // (4 * CHANNELS * levels * width) // 4 * 4))
+    return min(height, max(4, (hardware.MAPPED_BYTES // (4 * CHANNELS * levels * width) - 2) // 4 * 4))
 
 
 def make_stem() -> nn.Sequential:
