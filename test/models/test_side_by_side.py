@@ -1,6 +1,8 @@
 """side_by_side.each: every task is done, errors arrive, and the caller's number of threads stays."""
 
+import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,17 @@ def test_results_belong_to_the_callers_mode(threads):
     assert not any(x.is_inference() or x.requires_grad for x in results)
     with torch.inference_mode():
         assert all(x.is_inference() for x in side_by_side.each(torch.ones, [1, 2]))
+
+
+TASKS = Path("/proc/self/task")
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="threads are counted in Linux's /proc")
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_threads_of_single_operations_do_not_wait_busily_beside_the_tasks(threads):
+    if side_by_side._openmp_pause() is None:
+        pytest.skip("this torch is not built with GCC's OpenMP 5")
+    side_by_side.each(abs, [1, 2])  # the pool is there from now on
+    torch.ones(1 << 20).add(1)
+    with_helpers = len(os.listdir(TASKS))
+    assert side_by_side.each(lambda _: len(os.listdir(TASKS)), [1, 2]) == [with_helpers - 2] * 2

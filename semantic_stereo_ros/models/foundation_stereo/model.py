@@ -99,7 +99,6 @@ class FoundationStereo(nn.Module):
         image, prior = images[:batch], prior[:batch]
         del images, features
         slab_rows = rows or self.slab_rows(lefts[0])
-        hardware.trim_heap(image.device)
         geometry, logits = self.matching(lefts, right_feature, slab_rows, trace)
         probability = logits.float().softmax(1)
         del logits
@@ -108,7 +107,6 @@ class FoundationStereo(nn.Module):
         trace.add("init_disp", first)
         correlation = CorrelationTable(lefts[0], right_feature)
         del lefts, right_feature
-        hardware.trim_heap(image.device)
         context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
         del prior
         disparity = first if initial is None else initial.float()
@@ -152,11 +150,9 @@ class FoundationStereo(nn.Module):
         batch, _, height, width = lefts[0].shape
         levels = self.config.levels
         half, patches = self.cost_agg.down(self._slabs(lefts[0], right, rows, trace), height)
-        hardware.trim_heap(half.device)
         half = self.cost_agg.hourglass(half, lefts, trace)
         tokens = self.cost_agg.tokens(patches, trace)
         del patches
-        hardware.trim_heap(half.device)
         table = GeometryTable(batch, half.shape[1] // 2, levels, height, width, half)
         first, second, last_conv = self.classifier
         assert isinstance(second, Residual3d) and isinstance(last_conv, nn.Conv3d)
