@@ -1,4 +1,7 @@
-"""Time and memory of a FoundationStereo pass: what bench_foundation_stereo measures. As a program: the peak of one pass, in bytes."""
+"""Time and memory of a FoundationStereo pass: what bench_foundation_stereo measures.
+
+As a program, for one form and case: `peak` prints the bytes of one pass; `race` prints the seconds of a pass for each line that it reads.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +72,15 @@ def weights(variant: str) -> dict[str, Tensor]:
 
 def _on_cpu(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, Any]:
     names = ("ours", "plain") if ORACLE.is_file() else ("ours",)
-    racers = {name: _racer(name, *case) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
-        for name, racer in racers.items():
-            start = time.perf_counter()
-            racer()
-            if turn:  # the first round reorders weights and allocates
-                seconds[name].append(time.perf_counter() - start)
+    with ExitStack() as stack:
+        racers = {name: stack.enter_context(_Racer(name, case)) for name in names}
+        for turn in range(rounds + 1):
+            for name, racer in racers.items():
+                taken = racer.turn()
+                if turn:  # the first round reorders weights and allocates
+                    seconds[name].append(taken)
     result: dict[str, Any] = {"seconds": {name: float(np.median(values)) for name, values in seconds.items()}}
-    del racers
     if len(names) == 2:
         result["plain_to_ours_time"] = result["seconds"]["plain"] / result["seconds"]["ours"]
     result.update(_peaks(case))
@@ -95,7 +99,38 @@ def _peaks(case: tuple[str, int, int, int, int]) -> dict[str, Any]:
     return {"peak_mb": peak_mb, "ours_to_plain_memory": peak_mb["ours"] / peak_mb["plain"]}
 
 
-def _racer(name: str, variant: str, height: int, width: int, max_disp: int, updates: int) -> Callable[[], Any]:
+class _Racer:
+    """A form in a process of its own, since how ours has the heap set up would slow the plain form down."""
+
+    def __init__(self, name: str, case: tuple[str, int, int, int, int]) -> None:
+        self._name, self._errors = name, tempfile.TemporaryFile("w+")  # noqa: SIM115
+        command = [sys.executable, "-m", __spec__.name, "race", name, *map(str, case)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
+
+    def __enter__(self) -> _Racer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def turn(self) -> float:
+        """Seconds of a pass."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended, with an error that is told below
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise RuntimeError(f"measuring the time of {self._name} failed: {self._errors.read().strip()[-500:]}")
+        return json.loads(line)
+
+
+def _pass(name: str, variant: str, height: int, width: int, max_disp: int, updates: int) -> Callable[[], Any]:
     """A pass over one pair, float32 on the CPU."""
     state = weights(variant)
     left, right = (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 255 for seed in (1, 2))
@@ -122,7 +157,7 @@ def _oracle() -> Any:
 
 
 def _peak_bytes(name: str, case: tuple[str, int, int, int, int]) -> int:
-    done = subprocess.run([sys.executable, "-m", __spec__.name, name, *map(str, case)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", __spec__.name, "peak", name, *map(str, case)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"measuring the memory of {name} failed: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -177,13 +212,20 @@ def _gpu_pass(model: Any, size: tuple[int, int], updates: int, rounds: int) -> d
     return {"ms": 1e3 * float(np.median(seconds)), "peak_mb": (torch.cuda.max_memory_allocated() - before) / 2**20}
 
 
-def _print_peak(name: str, variant: str, *numbers: str) -> None:
-    run = _racer(name, variant, *map(int, numbers))  # pyright: ignore[reportCallIssue]
+def _print_peak(run: Callable[[], Any]) -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far, of making the weights, is forgotten
     before = resident_bytes("VmRSS")
     run()
     print(json.dumps(resident_bytes("VmHWM") - before))
 
 
+def _race(run: Callable[[], Any]) -> None:
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print(json.dumps(time.perf_counter() - start), flush=True)
+
+
 if __name__ == "__main__":
-    _print_peak(*sys.argv[1:])
+    _what, _form, _variant, *_numbers = sys.argv[1:]
+    {"peak": _print_peak, "race": _race}[_what](_pass(_form, _variant, *map(int, _numbers)))  # pyright: ignore[reportCallIssue]

@@ -1,6 +1,5 @@
 """side_by_side.each: every task is done, errors arrive, and the caller's number of threads stays."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -69,5 +68,6 @@ def test_threads_of_single_operations_do_not_wait_busily_beside_the_tasks(thread
         pytest.skip("this torch is not built with GCC's OpenMP 5")
     side_by_side.each(abs, [1, 2])  # the pool is there from now on
     torch.ones(1 << 20).add(1)
-    with_helpers = len(os.listdir(TASKS))
-    assert side_by_side.each(lambda _: len(os.listdir(TASKS)), [1, 2]) == [with_helpers - 2] * 2
+    count = lambda _: len(list(TASKS.iterdir()))  # noqa: E731
+    with_helpers = count(None)
+    assert max(side_by_side.each(count, [1, 2])) <= with_helpers - (threads - 1)
