@@ -87,7 +87,7 @@ def convolve(
             work = _Band([x[image] for x in inputs], flat, outputs, band, columns, scratch)
             strips = split(band.start, band.stop, max(threads, len(band) * columns // STRIP_TILES))
             side_by_side.each(work.transform, strips)
-            side_by_side.each(work.multiply, list(enumerate(split(0, POINTS, threads))))
+            side_by_side.each(work.multiply, list(enumerate(work.shares)))
 
             def give(strip: range, work: _Band = work, image: int = image) -> None:
                 y = work.output(strip)
@@ -116,7 +116,9 @@ class _Band:
         cells = scratch.take("cells", POINTS, count * max(channels, outputs))
         self._tiles = cells[:, : count * channels].unflatten(1, (count, channels))
         self._products = cells[:, : count * outputs].unflatten(1, (count, outputs))
-        self._weights = scratch.take("weights", torch.get_num_threads(), POINTS_AT_A_TIME, outputs, channels)
+        self.shares = split(0, POINTS, torch.get_num_threads())
+        at_a_time = min(POINTS_AT_A_TIME, max(map(len, self.shares)))
+        self._weights = scratch.take("weights", len(self.shares), at_a_time, outputs, channels)
 
     def transform(self, strip: range) -> None:
         """Inputs of a strip of tile rows -> tiles."""
@@ -129,11 +131,12 @@ class _Band:
             done += channels
 
     def multiply(self, task: tuple[int, range]) -> None:
-        """Tiles -> products at some points. The task's number says in which of the threads' memory."""
+        """Tiles -> products at a share of the points, with its number, which says where its weights are made."""
         number, points = task
-        for start in range(points.start, points.stop, POINTS_AT_A_TIME):
-            stop = min(start + POINTS_AT_A_TIME, points.stop)
-            weights = self._weights[number, : stop - start]
+        memory = self._weights[number]
+        for start in range(points.start, points.stop, len(memory)):
+            stop = min(start + len(memory), points.stop)
+            weights = memory[: stop - start]
             torch.mm(_WEIGHT_2D[start:stop], self._weight.T, out=weights.view(stop - start, -1))
             for tiles, weight, products in zip(self._tiles[start:stop], weights, self._products[start:stop]):
                 products.copy_(dense.linear(tiles, weight))

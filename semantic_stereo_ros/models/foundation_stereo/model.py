@@ -113,7 +113,7 @@ class FoundationStereo(nn.Module):
         bases = self.update_block.bases(context.inputs)
         context.inputs = []
         hardware.trim_heap(disparity.device)
-        sequence, steps = [], 0
+        sequence, steps, stem = [], 0, None
         for k in range(iterations):
             trace.add(f"disp_in_{k}", disparity)
             motion = self.motion(geometry, correlation, disparity.detach(), slab_rows, trace, f"geo_feat_{k}")
@@ -127,12 +127,13 @@ class FoundationStereo(nn.Module):
             disparity = disparity + delta
             steps = k + 1
             if every_step:
-                sequence.append(self.enlarged(disparity, context.hidden[0], image, trace))
+                stem = self.edges(image, trace) if stem is None else stem
+                sequence.append(self.enlarged(disparity, context.hidden[0], stem, trace))
             elif stop_below_px > 0 and 4 * float(delta.abs().mean()) < stop_below_px:
                 break
         if self.update_block.scratch is not None and not torch.compiler.is_compiling():
             self.update_block.scratch.release()
-        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], image, trace)
+        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], self.edges(image, trace), trace)
         return Prediction(result, first, probability, steps, sequence)
 
     def slab_rows(self, feature: Tensor) -> int:
@@ -207,10 +208,14 @@ class FoundationStereo(nn.Module):
         side_by_side.each(fill, starts)
         return encoder(cost, disparity)
 
-    def enlarged(self, disparity: Tensor, hidden: Tensor, image: Tensor, trace: Trace) -> Tensor:
-        """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px, along the edges of the normalised image."""
+    def edges(self, image: Tensor, trace: Trace) -> Tensor:
+        """Normalised (B, 3, H, W) -> (B, 32, H/2, W/2): along what the disparity is enlarged."""
         stem = relu(instance_norm(self.stem_2[1](self.stem_2[0](image))))
         trace.add("stem_2x", stem)
+        return stem
+
+    def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
+        """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""
         mask = self.update_block.mask_feature(hidden)
         trace.add("mask_feat_last", mask)
         logits = self.spx_gru(self.spx_2_gru(mask, stem))
