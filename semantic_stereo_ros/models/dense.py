@@ -12,8 +12,8 @@ from semantic_stereo_ros.models import hardware
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
     """F.linear of x (..., C), and F.gelu of it.
 
-    For float32 on a CPU without gradients oneDNN is a tenth faster than the library that torch takes, on AMD with AVX-512 more; it adds
-    the bias and what follows on the way.
+    For float32 on a CPU without gradients oneDNN is up to a tenth faster than the library that torch takes, and adds the bias and what
+    follows on the way.
     """
     if x.dtype == torch.float32 and hardware.eager_on_cpu(x) and _has_onednn():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
@@ -29,5 +29,5 @@ class Linear(nn.Linear):
 
 
 def _has_onednn() -> bool:
-    # The operator is torch's own, not part of its documented interface: what has it, has had it since torch 2.0.
+    # The operator is torch's own, but not part of its documented interface.
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -7,7 +7,7 @@ of a direct convolution's.
 Threads share the transforms by strips of tile rows and the products by points: so a product has as many rows as memory allows, and each
 transformed weight is read once for them. Transformed weights are four times as large as the weights; they are made for a few points at a
 time, just before these are multiplied, and never exist as a whole. All this happens in a Scratch: memory that comes new from the system,
-page by page, costs more time than the transforms do.
+page by page, costs about as much time as filling it does.
 """
 
 from __future__ import annotations

@@ -33,3 +33,14 @@ def test_scratch_serves_convolutions_of_any_size_and_mode():
         expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
         with mode():
             assert (winograd.convolve([x], weight, None, scratch) - expected).abs().max() < 5e-5
+
+
+def test_what_follows_sees_each_row_once_and_may_change_the_channels():
+    generator = torch.Generator().manual_seed(3)
+    x, other = (torch.randn(2, 21, 30, 8, generator=generator) for _ in range(2))
+    weight = torch.randn(16, 8, 3, 3, generator=generator) / 8
+    expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
+    out = torch.full((2, 21, 30, 24), torch.nan)
+    found = winograd.convolve([x], weight, None, winograd.Scratch(), lambda y, at: torch.cat([y.neg_(), other[at]], 2), out)
+    assert found is out
+    assert (out - torch.cat([-expected, other], 3)).abs().max() < 5e-5
