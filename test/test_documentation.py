@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from semantic_stereo_ros.nodes.dds import OVERHEAD_MB, SEGMENT_SIZES_MB
-from semantic_stereo_ros.nodes.findings import FINDINGS
-from semantic_stereo_ros.nodes.node_options import check_known, known_keys
+from semantic_stereo_ros.nodes.health.health_messages import FINDINGS
+from semantic_stereo_ros.nodes.runtime.dds import OVERHEAD_MB, SEGMENT_SIZES_MB
+from semantic_stereo_ros.nodes.runtime.node_options import check_known, known_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "ros.md").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from semantic_stereo_ros.nodes.findings import ERROR, FINDINGS, OK, WARN  # noqa: E402
-from semantic_stereo_ros.nodes.node_options import known_keys  # noqa: E402
+from semantic_stereo_ros.nodes.health.health_messages import ERROR, FINDINGS, OK, WARN  # noqa: E402
+from semantic_stereo_ros.nodes.runtime.node_options import known_keys  # noqa: E402
 from semantic_stereo_ros.options import Option  # noqa: E402
 
 PAGE = ROOT / "docs" / "ros.md"
@@ -123,7 +123,7 @@ def parameters() -> str:
 
 def outputs() -> str:
     """The published topics in order of publication. Raises ImportError without rclpy or the compiled messages."""
-    from semantic_stereo_ros.nodes.outputs import HANDOVERS, OUTPUTS
+    from semantic_stereo_ros.nodes.outputs.publishers import HANDOVERS, OUTPUTS
 
     def described(output) -> tuple[str, str, str]:
         return output.topic, f"{output.kind.__module__.partition('.')[0]}/{output.kind.__name__}", output.stage

@@ -1,4 +1,4 @@
-"""(b) Arrays to a filled 640x480 labeled PointCloud2 against create_cloud and against the floor; see nodes/cloud_timing.py."""
+"""(b) Arrays to a filled 640x480 labeled PointCloud2 against create_cloud and against the floor; see nodes/harness/cloud_timing.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """(d) The node: capture stamp to objects received over DDS, against the sum of the stages; 640x480, 128 disparities.
 
-The graph is measured by processes of its own (nodes/latency.py), below and above what the pipeline can keep up with; and the three
+The graph is measured by processes of its own (nodes/harness/latency.py), below and above what the pipeline can keep up with; and the three
 separate nodes against the one process, which take turns.
 """
 

@@ -61,8 +61,8 @@ def _importable(module: str) -> bool:
 
 def _over_ros(directory: Path, frames: int) -> tuple[dict[int, list[Estimate]], dict[str, str]]:
     """The graph of processes; the summary is what the listener measured."""
-    from semantic_stereo_ros.nodes.demo import DemoFrame, run_demo
-    from semantic_stereo_ros.nodes.demo_files import estimates_of, write_demo_files
+    from semantic_stereo_ros.nodes.harness.demo_files import estimates_of, write_demo_files
+    from semantic_stereo_ros.nodes.harness.demo_graph import DemoFrame, run_demo
 
     with common.progress_bar() as progress:
         task = progress.add_task("player_node -> pipeline_node", total=frames, note="rendering the scene")

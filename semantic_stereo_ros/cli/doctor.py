@@ -165,7 +165,7 @@ def _ros() -> list[Row]:
 
 
 def _remove_stale_segments() -> None:
-    from semantic_stereo_ros.nodes import shared_memory
+    from semantic_stereo_ros.nodes.runtime import shared_memory
 
     freed_mb = sum(map(shared_memory.size_bytes, shared_memory.stale_files())) / 2**20
     removed = shared_memory.remove_stale()
@@ -173,7 +173,7 @@ def _remove_stale_segments() -> None:
 
 
 def _shared_memory() -> list[Row]:
-    from semantic_stereo_ros.nodes import shared_memory
+    from semantic_stereo_ros.nodes.runtime import shared_memory
 
     shm = shared_memory.SHARED_MEMORY
     if not shm.is_dir():

@@ -33,7 +33,7 @@ def soak(
     for module in ("rclpy", "semantic_stereo_ros.msg"):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(f"a soak over ROS needs the Python module {module!r}: run 'make build'")
-    from semantic_stereo_ros.nodes.soak import SPLIT, run_soak
+    from semantic_stereo_ros.nodes.harness.soak import SPLIT, run_soak
 
     if output is not None:
         output_file(output)

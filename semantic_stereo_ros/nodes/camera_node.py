@@ -23,14 +23,14 @@ from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.geometry.calibration import StereoCalibration
 from semantic_stereo_ros.io.calibration import load_calibration
 from semantic_stereo_ros.io.cameras import Config, StereoCapture, VideoEndedError
-from semantic_stereo_ros.nodes.conversions import array_to_image, calibration_to_infos, make_header, rig_to_infos
-from semantic_stereo_ros.nodes.diagnostics import diagnostic_array
-from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.findings import ERROR, OK, WARN
-from semantic_stereo_ros.nodes.node_options import build_section, section_schema
-from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
-from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
-from semantic_stereo_ros.nodes.windows import Window
+from semantic_stereo_ros.nodes.health.diagnostics import diagnostic_array
+from semantic_stereo_ros.nodes.health.health_messages import ERROR, OK, WARN
+from semantic_stereo_ros.nodes.health.windows import Window
+from semantic_stereo_ros.nodes.messages.conversions import array_to_image, calibration_to_infos, make_header, rig_to_infos
+from semantic_stereo_ros.nodes.runtime.executor import run_node
+from semantic_stereo_ros.nodes.runtime.node_options import build_section, section_schema
+from semantic_stereo_ros.nodes.runtime.parameters import NODE_FLAGS, NodeParameters
+from semantic_stereo_ros.nodes.runtime.ros_logging import Throttle, bridge_logging, unbridge_logging
 
 SIDES = ("left", "right")
 QUEUE_DEPTH = 5

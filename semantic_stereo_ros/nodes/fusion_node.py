@@ -14,14 +14,14 @@ from nav_msgs.msg import Odometry
 
 from semantic_stereo_ros.checks import CalibrationError
 from semantic_stereo_ros.config import PipelineConfig
-from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
+from semantic_stereo_ros.nodes.inputs.joined_inputs import RIG, disparity_of, left_of, rig_of
+from semantic_stereo_ros.nodes.inputs.poses import PoseBuffer
+from semantic_stereo_ros.nodes.inputs.stamp_join import Joined
 from semantic_stereo_ros.nodes.joining_node import JoiningNode
-from semantic_stereo_ros.nodes.poses import PoseBuffer
-from semantic_stereo_ros.nodes.qos import SUBSCRIPTION_OVERRIDES, own
-from semantic_stereo_ros.nodes.scene_messages import frame_of, message_to_segmentation
-from semantic_stereo_ros.nodes.snapshots import write_snapshot
-from semantic_stereo_ros.nodes.stamp_join import Joined
+from semantic_stereo_ros.nodes.messages.scene_messages import frame_of, message_to_segmentation
+from semantic_stereo_ros.nodes.outputs.snapshots import write_snapshot
+from semantic_stereo_ros.nodes.runtime.executor import run_node
+from semantic_stereo_ros.nodes.runtime.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.srv import SaveSnapshot
 from semantic_stereo_ros.stages import FusionStage
 from semantic_stereo_ros.types import Scene

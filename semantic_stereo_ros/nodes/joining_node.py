@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from semantic_stereo_ros.nodes.joined_inputs import JoinedInputs
-from semantic_stereo_ros.nodes.node_options import JoinConfig
-from semantic_stereo_ros.nodes.outputs import OutputPublishers, outputs_of
+from semantic_stereo_ros.nodes.health.stream_health import JoinHealth, StreamHealth
+from semantic_stereo_ros.nodes.inputs.joined_inputs import JoinedInputs
+from semantic_stereo_ros.nodes.inputs.stamp_join import Joined
+from semantic_stereo_ros.nodes.outputs.publishers import OutputPublishers, outputs_of
+from semantic_stereo_ros.nodes.runtime.node_options import JoinConfig
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stamp_join import Joined
-from semantic_stereo_ros.nodes.stream_health import JoinHealth, StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
 
 DEMAND_PERIOD_S = 0.1

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from semantic_stereo_ros.nodes.node_options import InputConfig
-from semantic_stereo_ros.nodes.outputs import Output
-from semantic_stereo_ros.nodes.pair_watch import PairWatch
+from semantic_stereo_ros.nodes.health.pair_watch import PairWatch
+from semantic_stereo_ros.nodes.health.stream_health import StreamHealth
+from semantic_stereo_ros.nodes.inputs.stereo_input import StereoInput, check_inputs, check_not_own
+from semantic_stereo_ros.nodes.inputs.synchroniser import Pair
+from semantic_stereo_ros.nodes.outputs.publishers import Output
+from semantic_stereo_ros.nodes.runtime.node_options import InputConfig
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stereo_input import StereoInput, check_inputs, check_not_own
-from semantic_stereo_ros.nodes.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
-from semantic_stereo_ros.nodes.synchroniser import Pair
 from semantic_stereo_ros.stream import RateLimit
 from semantic_stereo_ros.types import Disparity, StereoFrame
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from semantic_stereo_ros.config import PipelineConfig
-from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.outputs import OPTIONAL_OUTPUTS, OUTPUTS, OutputPublishers
+from semantic_stereo_ros.nodes.inputs.prompt_inputs import PromptInputs
+from semantic_stereo_ros.nodes.inputs.stereo_input import StereoInput
+from semantic_stereo_ros.nodes.inputs.synchroniser import Pair
+from semantic_stereo_ros.nodes.messages.prompt_messages import PromptView
+from semantic_stereo_ros.nodes.outputs.publishers import OPTIONAL_OUTPUTS, OUTPUTS, OutputPublishers
+from semantic_stereo_ros.nodes.outputs.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.pairing_node import PairingNode
-from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
-from semantic_stereo_ros.nodes.prompt_messages import PromptView
-from semantic_stereo_ros.nodes.snapshots import write_snapshot
-from semantic_stereo_ros.nodes.stereo_input import StereoInput
-from semantic_stereo_ros.nodes.synchroniser import Pair
+from semantic_stereo_ros.nodes.runtime.executor import run_node
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.srv import SaveSnapshot
 from semantic_stereo_ros.types import Disparity, Scene, StereoFrame

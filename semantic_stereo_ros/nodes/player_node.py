@@ -28,12 +28,12 @@ from std_msgs.msg import Header
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.io.sequences import open_pairs
 from semantic_stereo_ros.msg import ObjectDistanceArray
-from semantic_stereo_ros.nodes import dds
-from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
-from semantic_stereo_ros.nodes.executor import leave, leave_interrupts_to_rclpy, uninterrupted, until_shutdown
-from semantic_stereo_ros.nodes.node_options import PlayerConfig, build_section, section_schema
-from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
-from semantic_stereo_ros.nodes.ros_logging import bridge_logging, unbridge_logging
+from semantic_stereo_ros.nodes.messages.conversions import array_to_image, make_header, matrix_to_pose, rig_to_infos, stamp_to_ns
+from semantic_stereo_ros.nodes.runtime import dds
+from semantic_stereo_ros.nodes.runtime.executor import leave, leave_interrupts_to_rclpy, uninterrupted, until_shutdown
+from semantic_stereo_ros.nodes.runtime.node_options import PlayerConfig, build_section, section_schema
+from semantic_stereo_ros.nodes.runtime.parameters import NODE_FLAGS, NodeParameters
+from semantic_stereo_ros.nodes.runtime.ros_logging import bridge_logging, unbridge_logging
 from semantic_stereo_ros.types import StereoFrame
 
 SYNTHETIC_FRAMES = 90

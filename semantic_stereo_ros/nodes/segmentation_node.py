@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from semantic_stereo_ros.config import PipelineConfig
-from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.joined_inputs import RIG, disparity_of, left_of, rig_of
+from semantic_stereo_ros.nodes.inputs.joined_inputs import RIG, disparity_of, left_of, rig_of
+from semantic_stereo_ros.nodes.inputs.prompt_inputs import PromptInputs
+from semantic_stereo_ros.nodes.inputs.stamp_join import Joined
 from semantic_stereo_ros.nodes.joining_node import JoiningNode
-from semantic_stereo_ros.nodes.outputs import PartialScene
-from semantic_stereo_ros.nodes.prompt_inputs import PromptInputs
-from semantic_stereo_ros.nodes.prompt_messages import PromptView
-from semantic_stereo_ros.nodes.scene_messages import LEFT_OUT, frame_of
-from semantic_stereo_ros.nodes.stamp_join import Joined
+from semantic_stereo_ros.nodes.messages.prompt_messages import PromptView
+from semantic_stereo_ros.nodes.messages.scene_messages import LEFT_OUT, frame_of
+from semantic_stereo_ros.nodes.outputs.publishers import PartialScene
+from semantic_stereo_ros.nodes.runtime.executor import run_node
 from semantic_stereo_ros.stages import SegmentationStage
 
 

@@ -18,16 +18,16 @@ from std_srvs.srv import SetBool
 
 from semantic_stereo_ros.checks import InputFileError, MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
-from semantic_stereo_ros.nodes.assessment import assess
-from semantic_stereo_ros.nodes.diagnostics import Diagnostics
-from semantic_stereo_ros.nodes.findings import Diagnosis, diagnose
-from semantic_stereo_ros.nodes.lifecycle_shell import LifecycleShell, describe
-from semantic_stereo_ros.nodes.node_options import NODE_OPTIONS, build_section, section_schema
-from semantic_stereo_ros.nodes.outputs import OutputPublishers
-from semantic_stereo_ros.nodes.parameters import NODE_FLAGS, NodeParameters
-from semantic_stereo_ros.nodes.ros_logging import Throttle, bridge_logging, unbridge_logging
-from semantic_stereo_ros.nodes.stream_health import StreamHealth
-from semantic_stereo_ros.nodes.worker import LatestOnlyWorker
+from semantic_stereo_ros.nodes.health.diagnostics import Diagnostics
+from semantic_stereo_ros.nodes.health.health_messages import Diagnosis, diagnose
+from semantic_stereo_ros.nodes.health.health_rules import assess
+from semantic_stereo_ros.nodes.health.stream_health import StreamHealth
+from semantic_stereo_ros.nodes.outputs.publishers import OutputPublishers
+from semantic_stereo_ros.nodes.runtime.lifecycle_shell import LifecycleShell, describe
+from semantic_stereo_ros.nodes.runtime.node_options import NODE_OPTIONS, build_section, section_schema
+from semantic_stereo_ros.nodes.runtime.parameters import NODE_FLAGS, NodeParameters
+from semantic_stereo_ros.nodes.runtime.ros_logging import Throttle, bridge_logging, unbridge_logging
+from semantic_stereo_ros.nodes.runtime.worker import LatestOnlyWorker
 from semantic_stereo_ros.stages import check_backends
 
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from semantic_stereo_ros.config import PipelineConfig
-from semantic_stereo_ros.nodes.executor import run_node
-from semantic_stereo_ros.nodes.node_options import InputConfig
-from semantic_stereo_ros.nodes.outputs import OutputPublishers, PartialScene, outputs_of
+from semantic_stereo_ros.nodes.inputs.stereo_input import StereoInput
+from semantic_stereo_ros.nodes.inputs.synchroniser import Pair
+from semantic_stereo_ros.nodes.outputs.publishers import OutputPublishers, PartialScene, outputs_of
 from semantic_stereo_ros.nodes.pairing_node import PairingNode
+from semantic_stereo_ros.nodes.runtime.executor import run_node
+from semantic_stereo_ros.nodes.runtime.node_options import InputConfig
 from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stereo_input import StereoInput
-from semantic_stereo_ros.nodes.synchroniser import Pair
 from semantic_stereo_ros.stages import StereoStage
 from semantic_stereo_ros.types import Disparity, StereoFrame
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from semantic_stereo_ros.nodes.node_options import InputConfig, OutputConfig
+from semantic_stereo_ros.nodes.runtime.node_options import InputConfig, OutputConfig
 from semantic_stereo_ros.nodes.stage_node import StageNode
 
 SECTIONS = ("input", "output")

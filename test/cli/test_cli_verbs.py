@@ -51,7 +51,7 @@ def test_doctor_names_libraries_ros_and_the_extra_of_what_is_missing():
 
 def test_doctor_names_a_few_of_many_stale_segments(tmp_path, monkeypatch):
     from semantic_stereo_ros.cli import doctor
-    from semantic_stereo_ros.nodes import shared_memory
+    from semantic_stereo_ros.nodes.runtime import shared_memory
 
     files = [tmp_path / f"fastrtps_{number:016x}" for number in range(40)]
     for file in files:

@@ -36,7 +36,7 @@ class Graph:
 
     def start(self, name: str, namespace: str = "", **parameters) -> subprocess.Popen:
         """Start one of the nodes; its output goes to <folder>/<name>.log. Dots of parameter names are written as __."""
-        from semantic_stereo_ros.nodes.demo import start_node
+        from semantic_stereo_ros.nodes.harness.demo_graph import start_node
 
         values = {key.replace("__", "."): value for key, value in parameters.items()}
         with self.log(name).open("a", encoding="utf-8") as log:
@@ -76,7 +76,7 @@ class Graph:
     def close(self) -> None:
         import rclpy
 
-        from semantic_stereo_ros.nodes.demo import stop_nodes
+        from semantic_stereo_ros.nodes.harness.demo_graph import stop_nodes
 
         stop_nodes(*self.processes)
         self.executor.shutdown()
@@ -104,7 +104,7 @@ class Camera:
 
     def send(self, left: np.ndarray, right: np.ndarray, rig, stamp_ns: int, *, change=None, skip: tuple[int, ...] = ()) -> None:
         """change(left_image, right_image, left_info, right_info) may spoil the messages; skip: which of them, by number, are withheld."""
-        from semantic_stereo_ros.nodes.conversions import array_to_image, make_header, rig_to_infos
+        from semantic_stereo_ros.nodes.messages.conversions import array_to_image, make_header, rig_to_infos
 
         header = make_header(stamp_ns, "left_optical")
         images = [array_to_image(image, header) for image in (left, right)]
@@ -121,7 +121,7 @@ def dds_environment():
     """Skips without rclpy or the messages; gives every process of this session the profile and keeps discovery on this machine."""
     pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with")
     pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
-    from semantic_stereo_ros.nodes import dds
+    from semantic_stereo_ros.nodes.runtime import dds
 
     before = dict(os.environ)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -138,7 +138,7 @@ def new_graph(dds_environment, tmp_path_factory):
     """new_graph() -> an empty Graph in a domain of its own."""
     from contextlib import ExitStack
 
-    from semantic_stereo_ros.nodes import dds
+    from semantic_stereo_ros.nodes.runtime import dds
 
     with ExitStack() as stack:
 

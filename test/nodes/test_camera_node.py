@@ -16,7 +16,13 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from semantic_stereo_ros.geometry.calibration import CameraModel, StereoCalibration
 from semantic_stereo_ros.geometry.rectification import Rectifier, with_projections
-from semantic_stereo_ros.nodes.conversions import calibration_to_infos, image_to_array, infos_to_calibration, make_header, stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import (
+    calibration_to_infos,
+    image_to_array,
+    infos_to_calibration,
+    make_header,
+    stamp_to_ns,
+)
 from semantic_stereo_ros.synthetic import demo_sequence
 
 SIZE = WIDTH, HEIGHT = 320, 240

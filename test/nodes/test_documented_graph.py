@@ -15,12 +15,12 @@ from rclpy.parameter import Parameter
 
 from semantic_stereo_ros.nodes.camera_node import CameraNode
 from semantic_stereo_ros.nodes.fusion_node import FusionNode
-from semantic_stereo_ros.nodes.node_options import RCLPY_OWN
+from semantic_stereo_ros.nodes.outputs.vision_outputs import vision
 from semantic_stereo_ros.nodes.pipeline_node import PipelineNode
 from semantic_stereo_ros.nodes.player_node import PlayerNode
+from semantic_stereo_ros.nodes.runtime.node_options import RCLPY_OWN
 from semantic_stereo_ros.nodes.segmentation_node import SegmentationNode
 from semantic_stereo_ros.nodes.stereo_node import StereoNode
-from semantic_stereo_ros.nodes.vision_outputs import vision
 from tools.generate_docs import PARAMETER_NODES
 
 pytestmark = pytest.mark.xdist_group("dds")

@@ -11,7 +11,14 @@ from semantic_stereo_ros.msg import InstanceMasks, ObjectDistance, ObjectDistanc
 from sensor_msgs.msg import CameraInfo, Image
 from stereo_msgs.msg import DisparityImage
 
-from semantic_stereo_ros.nodes.conversions import array_to_image, depth_to_image, image_to_array, make_header, rig_to_infos, stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import (
+    array_to_image,
+    depth_to_image,
+    image_to_array,
+    make_header,
+    rig_to_infos,
+    stamp_to_ns,
+)
 from semantic_stereo_ros.synthetic import default_rig, random_sequence
 
 pytestmark = pytest.mark.xdist_group("dds")

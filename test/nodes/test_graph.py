@@ -18,7 +18,7 @@ from semantic_stereo_ros.srv import SaveSnapshot
 from sensor_msgs.msg import Image, PointCloud2
 from stereo_msgs.msg import DisparityImage
 
-from semantic_stereo_ros.nodes.conversions import image_to_array, stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import image_to_array, stamp_to_ns
 from semantic_stereo_ros.synthetic import default_rig, random_sequence
 
 pytestmark = pytest.mark.xdist_group("dds")
@@ -291,7 +291,7 @@ def test_one_silent_camera_is_named(rig):
     def said():
         rig.stamp_ns += STEP_NS
         frame = rig.truth.frame
-        from semantic_stereo_ros.nodes.conversions import array_to_image, make_header
+        from semantic_stereo_ros.nodes.messages.conversions import array_to_image, make_header
 
         rig.camera.images[0].publish(array_to_image(frame.left, make_header(rig.stamp_ns, "left_optical")))
         return [m for m in rig.diagnostics if "no image has come on /right/image_rect" in m.status[0].message]

@@ -15,8 +15,8 @@ import pytest
 
 from semantic_stereo_ros import options
 from semantic_stereo_ros.config import from_flat, read_yaml, schema
-from semantic_stereo_ros.io import cameras
-from semantic_stereo_ros.nodes.node_options import SECTIONS, build_section, check_known
+from semantic_stereo_ros.io import video_devices
+from semantic_stereo_ros.nodes.runtime.node_options import SECTIONS, build_section, check_known
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -88,7 +88,7 @@ def test_what_a_launch_file_names_exists(file):
 
 def test_camera_arguments_are_parameters_of_camera_node():
     own = set(arguments_of(ROOT / "launch" / "camera.launch.py")) - {"camera_params_file", "pipeline"}
-    known = options.options_of(cameras.Config)
+    known = options.options_of(video_devices.Config)
     assert own <= set(known)
     table = table_of(tree_of(ROOT / "launch" / "camera.launch.py"), "KINDS")
     assert isinstance(table, ast.Dict)

@@ -21,9 +21,9 @@ from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomic
 from rclpy.parameter import Parameter, parameter_value_to_python
 from semantic_stereo_ros.msg import ObjectDistance, ObjectDistanceArray
 
-from semantic_stereo_ros.nodes import shared_memory
-from semantic_stereo_ros.nodes.conversions import stamp_to_ns
-from semantic_stereo_ros.nodes.demo import DISCOVERY
+from semantic_stereo_ros.nodes.harness.demo_graph import DISCOVERY
+from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
+from semantic_stereo_ros.nodes.runtime import shared_memory
 from semantic_stereo_ros.synthetic import default_rig, random_sequence
 
 pytestmark = pytest.mark.xdist_group("dds")

@@ -19,11 +19,11 @@ from semantic_stereo_ros.msg import ObjectDistanceArray
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from semantic_stereo_ros.nodes.conversions import image_to_array, stamp_to_ns
-from semantic_stereo_ros.nodes.demo import run_demo
-from semantic_stereo_ros.nodes.outputs import OUTPUTS
+from semantic_stereo_ros.nodes.harness.demo_graph import run_demo
+from semantic_stereo_ros.nodes.harness.recording import typestore
+from semantic_stereo_ros.nodes.messages.conversions import image_to_array, stamp_to_ns
+from semantic_stereo_ros.nodes.outputs.publishers import OUTPUTS
 from semantic_stereo_ros.nodes.player_node import FRAME_QOS
-from semantic_stereo_ros.nodes.recording import typestore
 from semantic_stereo_ros.synthetic import demo_sequence
 
 pytestmark = pytest.mark.xdist_group("dds")
@@ -167,7 +167,7 @@ import os, signal, sys, time
 import rclpy
 from rclpy.node import Node
 from std_msgs.msg import Empty
-from semantic_stereo_ros.nodes.executor import run_node
+from semantic_stereo_ros.nodes.runtime.executor import run_node
 
 class Late(Node):
     def __init__(self):

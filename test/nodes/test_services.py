@@ -17,7 +17,7 @@ from semantic_stereo_ros.srv import ClearPrompts, SetPrompts
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from semantic_stereo_ros.nodes.conversions import array_to_image, image_to_array, make_header, stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import array_to_image, image_to_array, make_header, stamp_to_ns
 from semantic_stereo_ros.synthetic import random_sequence
 
 pytestmark = pytest.mark.xdist_group("dds")

@@ -15,8 +15,8 @@ from semantic_stereo_ros.msg import InstanceMasks, ObjectDistance, ObjectDistanc
 from semantic_stereo_ros.srv import SaveSnapshot
 from sensor_msgs.msg import Image, PointCloud2
 
-from semantic_stereo_ros.nodes.conversions import make_header, matrix_to_pose, stamp_to_ns
-from semantic_stereo_ros.nodes.object_messages import masks_message
+from semantic_stereo_ros.nodes.messages.conversions import make_header, matrix_to_pose, stamp_to_ns
+from semantic_stereo_ros.nodes.messages.object_messages import masks_message
 from semantic_stereo_ros.synthetic import default_rig, random_sequence
 from semantic_stereo_ros.types import Segmentation
 

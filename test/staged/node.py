@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from semantic_stereo_ros.nodes.child import end_with_parent
+from semantic_stereo_ros.nodes.harness.child import end_with_parent
 from semantic_stereo_ros.stereo import backends
 
 end_with_parent()

@@ -75,7 +75,7 @@ class Patient:
         """A condition: an answer that could be measured, to a frame not older than `since_ns`. Its value is the message."""
         from semantic_stereo_ros.msg import ObjectDistanceArray
 
-        from semantic_stereo_ros.nodes.conversions import stamp_to_ns
+        from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
 
         return lambda: next(
             (m for m in self.objects if stamp_to_ns(m.header.stamp) >= since_ns and m.status == ObjectDistanceArray.OK), None

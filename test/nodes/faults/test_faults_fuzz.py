@@ -13,7 +13,7 @@ pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not buil
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
 from semantic_stereo_ros.io.images import ENCODINGS
-from semantic_stereo_ros.nodes.latency import resident_mb
+from semantic_stereo_ros.nodes.harness.latency import resident_mb
 
 pytestmark = [pytest.mark.xdist_group("dds"), pytest.mark.faults]
 

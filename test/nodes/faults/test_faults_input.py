@@ -9,7 +9,7 @@ from patient import LEFT, LEFT_INFO, RIGHT, RIGHT_INFO, SIZE_WH, scene_of
 pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with")
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
-from semantic_stereo_ros.nodes.conversions import stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
 
 pytestmark = [pytest.mark.xdist_group("dds"), pytest.mark.faults]
 
@@ -156,7 +156,7 @@ def test_simulated_clock_that_jumps_back(new_patient, recovered):
     """use_sim_time: a simulator that is reset, and one that stands still. Ages stay those of the simulation."""
     from rosgraph_msgs.msg import Clock
 
-    from semantic_stereo_ros.nodes.conversions import ns_to_stamp
+    from semantic_stereo_ros.nodes.messages.conversions import ns_to_stamp
 
     patient = new_patient(use_sim_time=True)
     clock, now_ns = patient.graph.publisher(Clock, "/clock", 10), 1000 * SECOND_NS

@@ -21,9 +21,9 @@ from semantic_stereo_ros.msg import ObjectDistanceArray
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
-from semantic_stereo_ros.nodes import shared_memory
-from semantic_stereo_ros.nodes.conversions import stamp_to_ns
+from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
 from semantic_stereo_ros.nodes.player_node import FRAME_QOS
+from semantic_stereo_ros.nodes.runtime import shared_memory
 
 pytestmark = [pytest.mark.xdist_group("dds"), pytest.mark.faults]
 

@@ -12,13 +12,13 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with")
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
-from semantic_stereo_ros.nodes import dds, shared_memory
+from semantic_stereo_ros.nodes.runtime import dds, shared_memory
 
 pytestmark = [pytest.mark.xdist_group("dds"), pytest.mark.faults]
 
 HOLDER = """
 import os, sys, rclpy
-from semantic_stereo_ros.nodes import dds
+from semantic_stereo_ros.nodes.runtime import dds
 dds.use_large_segment()
 rclpy.init(domain_id=int(sys.argv[1]))
 node = rclpy.create_node("holder")
@@ -90,7 +90,8 @@ def test_fresh_unlocked_and_foreign_files_are_left_alone(tmp_path, monkeypatch):
 GRAPH_IN_64_MB = """
 import json, os, sys, tempfile
 from pathlib import Path
-from semantic_stereo_ros.nodes import dds, soak
+from semantic_stereo_ros.nodes.runtime import dds
+from semantic_stereo_ros.nodes.harness import soak
 for name in dds.PROFILE_VARIABLES:
     os.environ.pop(name, None)
 single = dds.use_large_segment()
