@@ -28,7 +28,7 @@ def checkpoint() -> Path:
     torch.set_num_threads(1)  # the test workers share the cores already
     sys.path.insert(0, str(Path(__file__).parent / "sam2"))
     oracle = importlib.import_module("oracle")
-    from semantic_stereo_ros.models import sam2_loading
+    from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
     path = Path(_folder().name) / "tiny.pt"
     torch.save({"model": oracle.fill(sam2_loading.build(oracle.MODEL, SIZE).state_dict())}, path)
@@ -46,7 +46,7 @@ def onnx_contract_options() -> dict[str, Any]:
     for name in ("onnx", "onnxruntime"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'semantic_stereo_ros[export]'")
     path = checkpoint()
-    from semantic_stereo_ros.models.sam2_export import export_sam2
+    from semantic_stereo_ros.models.sam2.export import export_sam2
 
     folder = export_sam2(path, Path(_folder().name) / "exported", image_size=SIZE, compare=False).folder
     return {**FEW, "folder": str(folder), "threads": 1}

@@ -16,7 +16,7 @@ def run(repeats: int = 30) -> dict[str, Any]:
     sizes, three numbers of updates, by precision. Raises MissingDependencyError without torch.
     """
     try:
-        from semantic_stereo_ros.models import foundation_stereo_timing
+        from semantic_stereo_ros.bench import foundation_stereo_timing
     except ImportError as error:
         raise missing_dependency(error.name or "torch", "torch", "FoundationStereo") from error
     return foundation_stereo_timing.measure(max(2, repeats // 15))

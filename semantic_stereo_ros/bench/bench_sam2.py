@@ -20,7 +20,7 @@ def run(repeats: int = 30) -> dict[str, Any]:
     reference_to_floor is the most that reference_to_here could be. Raises MissingDependencyError without torch or sam2.
     """
     try:
-        from semantic_stereo_ros.segmentation.automask import timing
+        from semantic_stereo_ros.bench import automask_timing
     except ImportError as error:
         raise missing_dependency(error.name or "torch", "sam2", "automatic masks with SAM 2") from error
-    return timing.measure(repeats)
+    return automask_timing.measure(repeats)

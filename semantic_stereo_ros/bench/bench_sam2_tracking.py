@@ -15,7 +15,7 @@ def run(repeats: int = 30) -> dict[str, Any]:
     Raises MissingDependencyError without torch or sam2.
     """
     try:
-        from semantic_stereo_ros.models import sam2_tracking_timing
+        from semantic_stereo_ros.bench import sam2_tracking_timing
     except ImportError as error:
         raise missing_dependency(error.name or "torch", "sam2", "tracking with SAM 2") from error
     return sam2_tracking_timing.measure(repeats)

@@ -47,7 +47,7 @@ def foundation_stereo(
     Released FoundationStereo weights are for non-commercial use only, and so is a file that holds them.
     """
     _check_torch()
-    from semantic_stereo_ros.models.export import LICENCE, check_size, export_foundation_stereo
+    from semantic_stereo_ros.models.foundation_stereo.export import LICENCE, check_size, export_foundation_stereo
 
     console = Console(soft_wrap=True)
     console.print(f"[yellow]licence:[/yellow] {escape(LICENCE)}", highlight=False)
@@ -97,7 +97,7 @@ def sam2(
     """
     name = sam2_model(model)
     _check_torch()
-    from semantic_stereo_ros.models.sam2_export import export_sam2
+    from semantic_stereo_ros.models.sam2.export import export_sam2
 
     done = export_sam2(checkpoint_of(checkpoint, name), output, name, size, compare=compare)
     console = Console(soft_wrap=True)

@@ -12,8 +12,8 @@ from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, Poin
 from semantic_stereo_ros.types import Disparity, Instance, LabelLayer, Segmentation, StereoFrame
 
 if TYPE_CHECKING:
-    from semantic_stereo_ros.models.sam2_objects import FollowedObject, ObjectStream
-    from semantic_stereo_ros.models.sam2_tracking import ImageFeatures, ObjectPrompt
+    from semantic_stereo_ros.models.sam2.objects import FollowedObject, ObjectStream
+    from semantic_stereo_ros.models.sam2.tracking import ImageFeatures, ObjectPrompt
 
 
 class Follower:
@@ -83,7 +83,7 @@ def _identity(prompt: Prompt) -> Hashable:
 
 def as_object_prompt(prompts: Iterable[Prompt], shape: tuple[int, int], image_size: int) -> ObjectPrompt:
     """What the prompts of one object say together: boxes and masks add up to one that holds them all; 3D boxes come as 2D ones."""
-    from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt
+    from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt
 
     prompts = tuple(prompts)
     points = [p for p in prompts if isinstance(p, PointPrompt)]

@@ -12,9 +12,9 @@ import torch
 from filling import fill
 from plain_foundation_stereo import Plain
 
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 
 

@@ -5,9 +5,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
 from semantic_stereo_ros.checks import ConfigError
+from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
-from semantic_stereo_ros.models.foundation_stereo.precision import lower
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.stereo.backends import foundation_stereo

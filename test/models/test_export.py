@@ -8,14 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
-from semantic_stereo_ros.models import export, onnx_metadata
+from semantic_stereo_ros.models.foundation_stereo import export
 from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm, PriorForm, VolumeForm, bicubic_matrix
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.models.foundation_stereo.volume import VolumeSlabs
-from semantic_stereo_ros.models.onnx_writing import OPSET
+from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
+from semantic_stereo_ros.models.onnx.writing import OPSET
 
 SIZE_HW = (64, 96)
 ITERATIONS = 2

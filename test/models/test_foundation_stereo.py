@@ -13,12 +13,12 @@ from filling import fill
 from plain_foundation_stereo import Plain
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.models import winograd
+from semantic_stereo_ros.models.cpu import winograd
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict, predict_hierarchical
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import Padding
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 

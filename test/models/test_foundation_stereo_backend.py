@@ -14,8 +14,9 @@ from contract import check_disparity
 
 from semantic_stereo_ros import config
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, MissingDependencyError
-from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
+from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo import inference
+from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig

@@ -13,8 +13,8 @@ from plain_foundation_stereo import Plain
 
 from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
+from semantic_stereo_ros.models.foundation_stereo.runtime import peak_bytes, weight_bytes
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
-from semantic_stereo_ros.models.foundation_stereo_runtime import peak_bytes, weight_bytes
 
 ROWS = 16
 SHARES = [(192, 0.6), (416, 0.5)]

@@ -71,8 +71,8 @@ def test_foundation_stereo(filled_state, tmp_path, load, allowed):
 
 def test_sam2(tmp_path):
     pytest.importorskip("sam2", reason="sam2 is not installed: make build")
-    from semantic_stereo_ros.models import sam2_loading
-    from semantic_stereo_ros.models.random_weights import random_weights
+    from semantic_stereo_ros.bench.random_weights import random_weights
+    from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
     state = random_weights(sam2_loading.build("sam2.1_hiera_tiny").state_dict())
     save(state, tmp_path / "model.pt")

@@ -4,11 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
-from semantic_stereo_ros.models import foundation_stereo_runtime
+from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
+from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
-from semantic_stereo_ros.models.foundation_stereo.precision import lower
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
-from semantic_stereo_ros.models import side_by_side
+from semantic_stereo_ros.models.cpu import parallel
 
 
 @pytest.fixture(params=[1, 3])
@@ -26,7 +26,7 @@ def test_tasks_run_on_single_threaded_threads_and_the_callers_number_stays(threa
         written[k] = torch.arange(k + 1.0).sum()
         return -k
 
-    assert side_by_side.each(task, range(7)) == [0, -1, -2, -3, -4, -5, -6]
+    assert parallel.each(task, range(7)) == [0, -1, -2, -3, -4, -5, -6]
     assert written.tolist() == [0, 1, 3, 6, 10, 15, 21]
     here = threading.get_ident()
     assert all(ident == here for ident, _ in seen) if threads == 1 else all(ident != here and count == 1 for ident, count in seen)
@@ -46,16 +46,16 @@ def test_an_error_is_raised_and_no_task_goes_on_after_it(threads):
         ended.append(k)
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        side_by_side.each(task, [1, 0, 2])
+        parallel.each(task, [1, 0, 2])
     assert sorted(ended) == ([1] if threads == 1 else [1, 2])
 
 
 def test_results_belong_to_the_callers_mode(threads):
     with torch.no_grad():
-        results = side_by_side.each(lambda k: torch.ones(k).mul(2), [1, 2])
+        results = parallel.each(lambda k: torch.ones(k).mul(2), [1, 2])
     assert not any(x.is_inference() or x.requires_grad for x in results)
     with torch.inference_mode():
-        assert all(x.is_inference() for x in side_by_side.each(torch.ones, [1, 2]))
+        assert all(x.is_inference() for x in parallel.each(torch.ones, [1, 2]))
 
 
 TASKS = Path("/proc/self/task")
@@ -64,10 +64,10 @@ TASKS = Path("/proc/self/task")
 @pytest.mark.skipif(not TASKS.exists(), reason="threads are counted in Linux's /proc")
 @pytest.mark.parametrize("threads", [3], indirect=True)
 def test_threads_of_single_operations_do_not_wait_busily_beside_the_tasks(threads):
-    if side_by_side._openmp_pause() is None:
+    if parallel._openmp_pause() is None:
         pytest.skip("this torch is not built with GCC's OpenMP 5")
-    side_by_side.each(abs, [1, 2])  # the pool is there from now on
+    parallel.each(abs, [1, 2])  # the pool is there from now on
     torch.ones(1 << 20).add(1)
     count = lambda _: len(list(TASKS.iterdir()))  # noqa: E731
     with_helpers = count(None)
-    assert max(side_by_side.each(count, [1, 2])) <= with_helpers - (threads - 1)
+    assert max(parallel.each(count, [1, 2])) <= with_helpers - (threads - 1)

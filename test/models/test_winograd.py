@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
-from semantic_stereo_ros.models import winograd
+from semantic_stereo_ros.models.cpu import winograd
 
 
 @pytest.mark.parametrize("batch, height, width", [(1, 9, 13), (2, 16, 20), (1, 1, 1), (1, 4, 70)])

@@ -18,7 +18,7 @@ def filled_state():
     """The state_dict of the tiny model with deterministic values; shared, not to be changed."""
     import oracle
 
-    from semantic_stereo_ros.models import sam2_loading
+    from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
     return oracle.fill(sam2_loading.build(oracle.MODEL, oracle.IMAGE_SIZE).state_dict())
 
@@ -28,7 +28,7 @@ def model(filled_state):
     """The tiny SAM 2.1 of these values at 256 px, as the backend builds it; not to be changed."""
     import oracle
 
-    from semantic_stereo_ros.models import sam2_loading
+    from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
     return sam2_loading.assemble(filled_state, oracle.MODEL, oracle.IMAGE_SIZE)
 

@@ -256,7 +256,7 @@ def reference_generator(model, **options) -> Any:
 
 def reference_video_predictor(state: dict[str, Tensor], **overrides) -> Any:
     """The package's own video predictor with these weights, as its build_sam2_video_predictor configures it."""
-    from semantic_stereo_ros.models import sam2_loading
+    from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
     target = {"_target_": "sam2.sam2_video_predictor.SAM2VideoPredictor", "binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
     return sam2_loading.assemble(state, MODEL, IMAGE_SIZE, {**target, **overrides})

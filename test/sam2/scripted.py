@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from semantic_stereo_ros.models.sam2_tracking import Predictions
+from semantic_stereo_ros.models.sam2.tracking import Predictions
 
 SHAPE = (64, 96)
 

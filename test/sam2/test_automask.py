@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from semantic_stereo_ros.models.hardware import peak_bytes
-from semantic_stereo_ros.models.sam2_image import Sam2Image
+from semantic_stereo_ros.models.sam2.image import Sam2Image
 from semantic_stereo_ros.segmentation.automask.enlarge import measure, paint
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.automask.suppression import kept_by_nms

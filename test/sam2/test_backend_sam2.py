@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError
-from semantic_stereo_ros.models import sam2_fit
+from semantic_stereo_ros.models.sam2 import memory_check
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.segmentation.backends.sam2 import Backend, Config
 from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
@@ -143,10 +143,10 @@ def test_what_cannot_be_is_said_before_loading(checkpoint):
 
 def test_a_card_that_is_too_small_is_told_what_would_fit():
     def needed(name, size):
-        return sam2_fit.estimate_bytes(name, size, 16, 8, (240, 320))
+        return memory_check.estimate_bytes(name, size, 16, 8, (240, 320))
 
     assert needed("sam2.1_hiera_tiny", 256) < needed("sam2.1_hiera_small", 256) < needed("sam2.1_hiera_small", 512)
-    sam2_fit.check_fits(needed("sam2.1_hiera_small", 256), "sam2.1_hiera_small", 256, 16, 8, (240, 320))
+    memory_check.check_fits(needed("sam2.1_hiera_small", 256), "sam2.1_hiera_small", 256, 16, 8, (240, 320))
     with pytest.raises(ConfigError, match=r"needs about .* GB are free: use sam2\.1_hiera_tiny$"):
-        sam2_fit.check_fits(needed("sam2.1_hiera_tiny", 256), "sam2.1_hiera_small", 256, 16, 8, (240, 320))
-    sam2_fit.check_fits(None, "sam2.1_hiera_large", 1024, 64, 64, (720, 1280))
+        memory_check.check_fits(needed("sam2.1_hiera_tiny", 256), "sam2.1_hiera_small", 256, 16, 8, (240, 320))
+    memory_check.check_fits(None, "sam2.1_hiera_large", 1024, 64, 64, (720, 1280))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError
-from semantic_stereo_ros.models import sam2_loading
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 
 
 @pytest.fixture(scope="module")

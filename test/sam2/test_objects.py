@@ -9,9 +9,9 @@ import pytest
 import torch
 from scripted import SHAPE, ScriptedTracker, box
 
-from semantic_stereo_ros.models.mask_matching import Looks, match
-from semantic_stereo_ros.models.sam2_objects import FollowedFrame, ObjectStream, Rules, paint
-from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, Predictions
+from semantic_stereo_ros.models.sam2.mask_matching import Looks, match
+from semantic_stereo_ros.models.sam2.objects import FollowedFrame, ObjectStream, Rules, paint
+from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt, Predictions
 from semantic_stereo_ros.types import ObjectState
 
 IMAGE = np.zeros((*SHAPE, 3), np.uint8)

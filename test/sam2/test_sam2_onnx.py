@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.cli.main import app
-from semantic_stereo_ros.models import sam2_export
-from semantic_stereo_ros.models.onnx_writing import OPSET
-from semantic_stereo_ros.models.sam2_files import Description
-from semantic_stereo_ros.models.sam2_image import Sam2Image
-from semantic_stereo_ros.models.sam2_onnx import Sam2Onnx
+from semantic_stereo_ros.models.onnx.writing import OPSET
+from semantic_stereo_ros.models.sam2 import export as sam2_export
+from semantic_stereo_ros.models.sam2.files import Description
+from semantic_stereo_ros.models.sam2.image import Sam2Image
+from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.backends import sam2, sam2_onnx

@@ -6,9 +6,9 @@ import numpy as np
 import oracle
 import torch
 
-from semantic_stereo_ros.models.sam2_image import Sam2Image, embedding_of
-from semantic_stereo_ros.models.sam2_objects import ObjectStream, Rules
-from semantic_stereo_ros.models.sam2_tracking import StreamTracker
+from semantic_stereo_ros.models.sam2.image import Sam2Image, embedding_of
+from semantic_stereo_ros.models.sam2.objects import ObjectStream, Rules
+from semantic_stereo_ros.models.sam2.tracking import StreamTracker
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.following import Follower
 from semantic_stereo_ros.types import StereoFrame, StereoRig

@@ -12,8 +12,8 @@ import tracking_oracle
 from tracking_oracle import Told
 
 from semantic_stereo_ros.checks import ConfigError, ImageError
-from semantic_stereo_ros.models import sam2_loading
-from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, StreamTracker
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt, StreamTracker
 
 SMALL = 128  # side of the model's image where masks may be coarse
 MASK = np.zeros((200, 280), bool)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import tracking_oracle
 
-from semantic_stereo_ros.models import sam2_loading
-from semantic_stereo_ros.models.sam2_objects import ObjectStream, Rules
-from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, StreamTracker
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.objects import ObjectStream, Rules
+from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt, StreamTracker
 from semantic_stereo_ros.types import ObjectState
 
 SHAPE = (60, 80)

@@ -12,8 +12,8 @@ import oracle
 from PIL import Image
 from torch import Tensor
 
-from semantic_stereo_ros.models import sam2_loading
-from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt
 
 PREDICTOR = {
     "_target_": "sam2.sam2_video_predictor.SAM2VideoPredictor",

@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'semantic
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'semantic_stereo_ros[onnx]'")
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError, MissingDependencyError
-from semantic_stereo_ros.models.onnx_session import choose_providers, tensorrt_settings
+from semantic_stereo_ros.models.onnx.session import choose_providers, tensorrt_settings
 from semantic_stereo_ros.stereo.backends.onnx import Backend, Config
 from semantic_stereo_ros.stereo.refine import consistent_difference
 from semantic_stereo_ros.synthetic import plane, random_sequence

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.aggregation import PATCH, gated
+from semantic_stereo_ros.models.foundation_stereo.backbones.prior import MonocularPrior, bilinear_matrix, prior_size
 from semantic_stereo_ros.models.foundation_stereo.blocks import relu
 from semantic_stereo_ros.models.foundation_stereo.context import make_context
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
 from semantic_stereo_ros.models.foundation_stereo.model import MEAN, STD, FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.prior import MonocularPrior, bilinear_matrix, prior_size
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.upsample import SCALE
 

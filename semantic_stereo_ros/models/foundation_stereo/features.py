@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.foundation_stereo import edgenext
+from semantic_stereo_ros.models.foundation_stereo.backbones import edgenext
+from semantic_stereo_ros.models.foundation_stereo.backbones.prior import MonocularPrior
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, instance_norm, relu
-from semantic_stereo_ros.models.foundation_stereo.prior import MonocularPrior
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 

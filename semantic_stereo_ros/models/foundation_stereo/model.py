@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import hardware, side_by_side
+from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.cpu import parallel
 from semantic_stereo_ros.models.foundation_stereo import volume
 from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation, gated
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, instance_norm, relu
@@ -205,7 +206,7 @@ class FoundationStereo(nn.Module):
         def fill(start: int) -> None:
             cost[:, :, start : start + rows] = reduced(start)
 
-        side_by_side.each(fill, starts)
+        parallel.each(fill, starts)
         return encoder(cost, disparity)
 
     def edges(self, image: Tensor, trace: Trace) -> Tensor:

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import dense, hardware, side_by_side
+from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.cpu import dense, parallel
+from semantic_stereo_ros.models.cpu.winograd import Scratch
 from semantic_stereo_ros.models.foundation_stereo.blocks import relu
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN, Context
 from semantic_stereo_ros.models.foundation_stereo.lookup import LEVELS, TAPS
-from semantic_stereo_ros.models.winograd import Scratch
 
 MOTION = 128
 REDUCED = 256
@@ -113,7 +114,7 @@ class PointwiseBlock(nn.Module):
             rows = slice(start, start + ROWS_AT_A_TIME)
             y[:, :, rows] = self.mixed(x[:, :, rows], y[:, :, rows])
 
-        side_by_side.each(mix, range(0, y.shape[2], ROWS_AT_A_TIME))
+        parallel.each(mix, range(0, y.shape[2], ROWS_AT_A_TIME))
         return y
 
     def mixed(self, x: Tensor, y: Tensor) -> Tensor:

@@ -79,14 +79,16 @@ class Backend:
         self.check()
         import torch
 
-        from semantic_stereo_ros.models import hardware, sam2_fit, sam2_loading
-        from semantic_stereo_ros.models.sam2_image import Sam2Image
+        from semantic_stereo_ros.models import hardware
+        from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+        from semantic_stereo_ros.models.sam2 import memory_check
+        from semantic_stereo_ros.models.sam2.image import Sam2Image
         from semantic_stereo_ros.segmentation.automask.frames import Thrift
 
         config = self.config
         device = hardware.choose_device(config.device)
         free = hardware.free_bytes(device)
-        sam2_fit.check_fits(free, config.model, config.image_size, config.points_per_batch, config.max_objects, USUAL_HW)
+        memory_check.check_fits(free, config.model, config.image_size, config.points_per_batch, config.max_objects, USUAL_HW)
         changes = {"binarize_mask_from_pts_for_mem_enc": True} if self.stateful else None
         model = sam2_loading.load(checkpoint_of(config.checkpoint, config.model), config.model, config.image_size, changes).to(device)
         if config.compile:
@@ -97,8 +99,8 @@ class Backend:
             self._follower = self._make_follower(model)
 
     def _make_follower(self, model: Any) -> Any:
-        from semantic_stereo_ros.models.sam2_objects import ObjectStream, Rules
-        from semantic_stereo_ros.models.sam2_tracking import StreamTracker
+        from semantic_stereo_ros.models.sam2.objects import ObjectStream, Rules
+        from semantic_stereo_ros.models.sam2.tracking import StreamTracker
         from semantic_stereo_ros.segmentation.following import Follower
 
         config = self.config
@@ -150,7 +152,7 @@ class Backend:
         """(N, H, W) bool, the best first, of a key frame whose features the tracker has: objects, not their parts or groups of them."""
         import torch
 
-        from semantic_stereo_ros.models.sam2_image import embedding_of
+        from semantic_stereo_ros.models.sam2.image import embedding_of
         from semantic_stereo_ros.segmentation.automask.frames import find
         from semantic_stereo_ros.segmentation.automask.levels import LEVELS, nest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError, missing_dependency
-from semantic_stereo_ros.models.sam2_files import Description
+from semantic_stereo_ros.models.sam2.files import Description
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.segmentation.automask.config import MaskConfig
 from semantic_stereo_ros.segmentation.prompts import PromptSet
@@ -68,7 +68,7 @@ class Backend:
     def load(self) -> None:
         """Start onnxruntime. Raises what `check` raises, and InputFileError or ConfigError saying what does not fit."""
         self.check()
-        from semantic_stereo_ros.models.sam2_onnx import Sam2Onnx
+        from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
         from semantic_stereo_ros.segmentation.automask.frames import Thrift
 
         config = self.config

@@ -181,7 +181,8 @@ class Backend:
         self._place()
 
     def _load_model(self, name: str) -> Any:
-        from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
+        from semantic_stereo_ros.models import hardware
+        from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
 
         config, device = self.config, hardware.choose_device(name)
         path, weights = checkpoint_of(config.checkpoint, config.variant)
@@ -205,7 +206,8 @@ class Backend:
 
     def _rows(self, shape: tuple[int, int]) -> int:
         """The largest slab with which images of `shape` fit the budget; 0 = the volume as a whole, which is for a GPU only."""
-        from semantic_stereo_ros.models import foundation_stereo_runtime, hardware
+        from semantic_stereo_ros.models import hardware
+        from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
 
         free = hardware.free_bytes(hardware.choose_device(self._effort.device))
         fixed = foundation_stereo_runtime.weight_bytes(self._model)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semantic_stereo_ros.checks import ConfigError, check_array
-from semantic_stereo_ros.models.sam2_memory import Memory, MemoryBank, memory_tokens, same_structure
+from semantic_stereo_ros.models.sam2.memory import Memory, MemoryBank, memory_tokens, same_structure
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base

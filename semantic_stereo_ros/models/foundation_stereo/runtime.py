@@ -11,11 +11,11 @@ from torch import nn
 from semantic_stereo_ros.checks import InputFileError
 from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo import volume
+from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.precision import lower
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 
 
 def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: torch.device, dtype: torch.dtype) -> FoundationStereo:

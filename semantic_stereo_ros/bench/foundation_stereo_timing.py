@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semantic_stereo_ros.bench.random_weights import random_weights
+from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.precision import lower
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.models.hardware import PRECISIONS, release
-from semantic_stereo_ros.models.random_weights import random_weights
 
 ROOT = Path(__file__).parents[2]
 ORACLE = ROOT / "test" / "models" / "plain_foundation_stereo.py"

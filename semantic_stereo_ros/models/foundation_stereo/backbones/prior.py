@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.foundation_stereo.dpt import DepthHead
+from semantic_stereo_ros.models.foundation_stereo.backbones.dpt import DepthHead
+from semantic_stereo_ros.models.foundation_stereo.backbones.vit import VisionTransformer
 from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
-from semantic_stereo_ros.models.foundation_stereo.vit import VisionTransformer
 
 STEP = 112  # least common multiple of the patch (14) and 16
 LIMIT = 1344

@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.cpu.winograd import Scratch
 from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d
 from semantic_stereo_ros.models.foundation_stereo.context import ContextNetwork
-from semantic_stereo_ros.models.foundation_stereo.fast_update import FastMotionEncoder, FastUnit
+from semantic_stereo_ros.models.foundation_stereo.fast.update import FastMotionEncoder, FastUnit
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.winograd import Scratch
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 SMALL = 1 << 16

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from semantic_stereo_ros.models import sam2_loading
-from semantic_stereo_ros.models.random_weights import random_weights
-from semantic_stereo_ros.models.sam2_objects import paint
-from semantic_stereo_ros.models.sam2_tracking import ObjectPrompt, StreamTracker, normalised
+from semantic_stereo_ros.bench.random_weights import random_weights
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.objects import paint
+from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt, StreamTracker, normalised
 
 MODEL = "sam2.1_hiera_tiny"
 SHAPE = (480, 640)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import dense, hardware, winograd
+from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.cpu import dense, winograd
+from semantic_stereo_ros.models.cpu.winograd import At, Scratch
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN
 from semantic_stereo_ros.models.foundation_stereo.update import MOTION, REDUCED, GatedUnit, MotionEncoder, SelectiveUnit
-from semantic_stereo_ros.models.winograd import At, Scratch
 
 
 def pays(x: Tensor) -> bool:

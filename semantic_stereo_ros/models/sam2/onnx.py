@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError
-from semantic_stereo_ros.models.onnx_session import CPU, TENSORRT, available_providers, choose_providers, is_automatic, short, start
-from semantic_stereo_ros.models.sam2_files import Description, Part
-from semantic_stereo_ros.models.sam2_image import in_model_pixels, prepare
-from semantic_stereo_ros.models.sam2_loading import SINGLE_MASK
+from semantic_stereo_ros.models.onnx.session import CPU, TENSORRT, available_providers, choose_providers, is_automatic, short, start
+from semantic_stereo_ros.models.sam2.files import Description, Part
+from semantic_stereo_ros.models.sam2.image import in_model_pixels, prepare
+from semantic_stereo_ros.models.sam2.loading import SINGLE_MASK
 
 PADDING = -1
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semantic_stereo_ros.models.mask_matching import Looks, coarse_disparity, coarse_masks, covered, grid_of, looks, match
-from semantic_stereo_ros.models.sam2_tracking import ImageFeatures, ObjectPrompt, Predictions, StreamTracker
+from semantic_stereo_ros.models.sam2.mask_matching import Looks, coarse_disparity, coarse_masks, covered, grid_of, looks, match
+from semantic_stereo_ros.models.sam2.tracking import ImageFeatures, ObjectPrompt, Predictions, StreamTracker
 from semantic_stereo_ros.types import ObjectState
 
 Detector = Callable[[ImageFeatures], Tensor]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.sam2_decoder import decode
-from semantic_stereo_ros.models.sam2_image import embedding_of
+from semantic_stereo_ros.models.sam2.decoder import decode
+from semantic_stereo_ros.models.sam2.image import embedding_of
 
 
 class EncoderForm(nn.Module):

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
-from semantic_stereo_ros.models import onnx_metadata
 from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm
+from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import MULTIPLE
-from semantic_stereo_ros.models.foundation_stereo.precision import lower
-from semantic_stereo_ros.models.foundation_stereo.prepare import prepare
-from semantic_stereo_ros.models.onnx_writing import finish, library, trace
+from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
+from semantic_stereo_ros.models.onnx.writing import finish, library, trace
 
 SMALLEST = 64
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}

@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models.foundation_stereo.backbones.dpt import DepthHead
+from semantic_stereo_ros.models.foundation_stereo.backbones.vit import Attention, Mlp
 from semantic_stereo_ros.models.foundation_stereo.blocks import Gate
-from semantic_stereo_ros.models.foundation_stereo.dpt import DepthHead
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.vit import Attention, Mlp
 
 
 def lower(model: FoundationStereo, dtype: torch.dtype) -> FoundationStereo:

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semantic_stereo_ros.models import hardware, sam2_decoder, sam2_loading
-from semantic_stereo_ros.models.random_weights import random_weights
-from semantic_stereo_ros.models.sam2_image import Sam2Image
+from semantic_stereo_ros.bench.random_weights import random_weights
+from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.sam2 import decoder as sam2_decoder
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.image import Sam2Image
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, batch_for, find_masks, point_grid
 from semantic_stereo_ros.segmentation.automask.suppression import kept_by_nms
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semantic_stereo_ros.models import dense, side_by_side
+from semantic_stereo_ros.models.cpu import dense, parallel
 
 TILE = 4
 POINTS = 36
@@ -86,8 +86,8 @@ def convolve(
         for band in split(0, rows, bands):
             work = _Band([x[image] for x in inputs], flat, outputs, band, columns, scratch)
             strips = split(band.start, band.stop, max(threads, len(band) * columns // STRIP_TILES))
-            side_by_side.each(work.transform, strips)
-            side_by_side.each(work.multiply, list(enumerate(work.shares)))
+            parallel.each(work.transform, strips)
+            parallel.each(work.multiply, list(enumerate(work.shares)))
 
             def give(strip: range, work: _Band = work, image: int = image) -> None:
                 y = work.output(strip)
@@ -96,7 +96,7 @@ def convolve(
                 at = (image, slice(TILE * strip.start, TILE * strip.start + len(y)))
                 result[at] = y if finish is None else finish(y, at)
 
-            side_by_side.each(give, strips)
+            parallel.each(give, strips)
     return result
 
 

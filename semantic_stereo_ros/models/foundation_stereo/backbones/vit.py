@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import dense
+from semantic_stereo_ros.models.cpu import dense
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 

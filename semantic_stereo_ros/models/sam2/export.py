@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from semantic_stereo_ros.checks import SemanticStereoError
-from semantic_stereo_ros.models import onnx_metadata, sam2_loading
-from semantic_stereo_ros.models.onnx_writing import finish, library, trace
-from semantic_stereo_ros.models.sam2_export_form import DecoderForm, EncoderForm
-from semantic_stereo_ros.models.sam2_files import OWN, Description
-from semantic_stereo_ros.models.sam2_image import Sam2Image
-from semantic_stereo_ros.models.sam2_onnx import Sam2Onnx
+from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
+from semantic_stereo_ros.models.onnx.writing import finish, library, trace
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.export_form import DecoderForm, EncoderForm
+from semantic_stereo_ros.models.sam2.files import OWN, Description
+from semantic_stereo_ros.models.sam2.image import Sam2Image
+from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
 
 TOLERANCE = 0.01
 """Largest difference of mask logits (from -32 to 32, mostly) and of predicted IoUs that is taken for rounding."""

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semantic_stereo_ros.models.foundation_stereo.backbones.vit import Mlp
 from semantic_stereo_ros.models.foundation_stereo.trace import Trace
-from semantic_stereo_ros.models.foundation_stereo.vit import Mlp
 
 DIMS = (48, 96, 160, 304)
 DEPTHS = (3, 3, 9, 3)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.models import hardware, sam2_loading
-from semantic_stereo_ros.models.sam2_image import Sam2Image
+from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.models.sam2 import loading as sam2_loading
+from semantic_stereo_ros.models.sam2.image import Sam2Image
 
 SCRATCH = 1.25  # libraries' own memory and holes, by which tensors are multiplied
 MASK_BYTES_PER_PIXEL = 1  # of each kept mask at full size

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semantic_stereo_ros.models.sam2_decoder import decode
+from semantic_stereo_ros.models.sam2.decoder import decode
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
