@@ -15,8 +15,8 @@ import numpy as np
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.fusion.measure import measure
+from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module
-from semantic_stereo_ros.segmentation.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.stream import Continuity, RateLimit
 from semantic_stereo_ros.tracking.tracker import Tracker
 from semantic_stereo_ros.types import Disparity, LabelLayer, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig

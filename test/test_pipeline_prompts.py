@@ -7,7 +7,7 @@ import pytest
 
 from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.pipeline import Pipeline
-from semantic_stereo_ros.segmentation.prompts import Box3dPrompt, BoxPrompt, PromptError, PromptSet
+from semantic_stereo_ros.prompts import Box3dPrompt, BoxPrompt, PromptError, PromptSet
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import OrientedBox
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.cli import common, prompts
+from semantic_stereo_ros.cli import common, prompt_options
 from semantic_stereo_ros.io.images import read_labels
 from semantic_stereo_ros.io.sequences import MeasuredFiles, open_pairs
 from semantic_stereo_ros.io.writers import ResultWriter
@@ -49,9 +49,9 @@ def run(
         help="Values per px or m in those files, where they differ: 5000 for TUM's depth, 256 for KITTI's.",
     ),
     masks: Optional[Path] = typer.Option(None, "--masks", help="16-bit PNG of instance ids: measure these instead of segmenting."),
-    prompt_boxes: list[str] = prompts.Boxes,
-    prompt_points: list[str] = prompts.Points,
-    prompts_file: Optional[Path] = prompts.File,
+    prompt_boxes: list[str] = prompt_options.Boxes,
+    prompt_points: list[str] = prompt_options.Points,
+    prompts_file: Optional[Path] = prompt_options.File,
     poses: Optional[Path] = typer.Option(None, "--poses", help="Camera poses, one 3x4 row per frame (KITTI): tracks in the world frame."),
     z_far: Optional[float] = typer.Option(None, "--z-far", min=0.0, help="Cut every cloud beyond this depth, in m."),
     baseline: Optional[float] = typer.Option(None, "--baseline", help="Baseline in m, when the calibration has none or a wrong one."),
@@ -84,7 +84,7 @@ def run(
             f"the stereo backend is {config.stereo.backend} and {'a' if measured else 'no'} disparity or depth is given: --stereo external "
             "and --disparity or --depth belong together"
         )
-    given_prompts = prompts.given_prompts(prompt_boxes, prompt_points, prompts_file, config, masks)
+    given_prompts = prompt_options.given_prompts(prompt_boxes, prompt_points, prompts_file, config, masks)
     pairs = open_pairs(left, right, calibration, measured=measured, baseline_m=baseline, rectified=rectified, poses=poses, fps=fps)
     total = len(pairs) if limit is None else min(limit, len(pairs))
     given = Segmentation.from_labels(read_labels(masks)) if masks is not None else None

@@ -15,7 +15,7 @@ import numpy as np
 
 from semantic_stereo_ros.checks import InputFileError, SemanticStereoError
 from semantic_stereo_ros.io.images import read_labels
-from semantic_stereo_ros.segmentation.prompts import Box3dPrompt, BoxPrompt, MaskPrompt, PointPrompt, Prompt, PromptError, PromptSet
+from semantic_stereo_ros.prompts import Box3dPrompt, BoxPrompt, MaskPrompt, PointPrompt, Prompt, PromptError, PromptSet
 from semantic_stereo_ros.types import OrientedBox, StereoFrame
 
 FRAMES = ("left", "world")

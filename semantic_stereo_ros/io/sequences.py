@@ -19,8 +19,8 @@ import numpy as np
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError, InputFileError
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
-from semantic_stereo_ros.io.calibration import load_calibration
-from semantic_stereo_ros.io.depth import read_depth
+from semantic_stereo_ros.io.calibration_files import load_calibration
+from semantic_stereo_ros.io.depth_images import read_depth
 from semantic_stereo_ros.io.disparity_files import read_disparity
 from semantic_stereo_ros.io.images import read_bytes, read_image
 from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig

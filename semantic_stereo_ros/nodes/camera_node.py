@@ -21,8 +21,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.geometry.calibration import StereoCalibration
-from semantic_stereo_ros.io.calibration import load_calibration
-from semantic_stereo_ros.io.cameras import Config, StereoCapture, VideoEndedError
+from semantic_stereo_ros.io.calibration_files import load_calibration
+from semantic_stereo_ros.io.video_devices import Config, StereoCapture, VideoEndedError
 from semantic_stereo_ros.nodes.health.diagnostics import diagnostic_array
 from semantic_stereo_ros.nodes.health.health_messages import ERROR, OK, WARN
 from semantic_stereo_ros.nodes.health.windows import Window

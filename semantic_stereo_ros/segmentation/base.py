@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation.prompts import PromptSet
+from semantic_stereo_ros.prompts import PromptSet
 from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt, PromptSet, source_key_of
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt, PromptSet, source_key_of
 from semantic_stereo_ros.types import Disparity, Instance, LabelLayer, Segmentation, StereoFrame
 
 if TYPE_CHECKING:

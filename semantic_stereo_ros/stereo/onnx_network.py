@@ -14,7 +14,7 @@ import numpy as np
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
 from semantic_stereo_ros.models.onnx.session import available_providers, choose_providers, is_automatic, short, start
-from semantic_stereo_ros.stereo.fit import enlarged
+from semantic_stereo_ros.stereo.network_canvas import enlarged
 from semantic_stereo_ros.stereo.onnx_family import SHOWN, Family, Input, family_names, find_family
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 random_sequence: scenes by seed, for tests and measurements. demo_sequence: the scene of the demo. plane: one textured plane.
 """
 
-from semantic_stereo_ros.synthetic.demo import demo_sequence
+from semantic_stereo_ros.synthetic.demo_scene import demo_sequence
 from semantic_stereo_ros.synthetic.plane_scene import plane
 from semantic_stereo_ros.synthetic.random_scene import default_rig, random_sequence
 from semantic_stereo_ros.synthetic.scene import Body, CameraPath, SceneModel, Sway

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from semantic_stereo_ros.tracking.association import Candidates, assign, overlap_scores, position_distances
-from semantic_stereo_ros.tracking.config import Config
-from semantic_stereo_ros.tracking.frames import camera_positions
-from semantic_stereo_ros.tracking.masks import move_masks
+from semantic_stereo_ros.tracking.mask_memory import move_masks
 from semantic_stereo_ros.tracking.motion import EGO_SPEED_SIGMA_MPS, EGO_TURN_SIGMA_RPS, CommonMotion, fit_common_motion
 from semantic_stereo_ros.tracking.observation import Observations
+from semantic_stereo_ros.tracking.reference_frame import camera_positions
 from semantic_stereo_ros.tracking.track import Track
+from semantic_stereo_ros.tracking.tracking_config import Config
 from semantic_stereo_ros.types import ObjectState, StereoRig
 
 REACH_SEEN, REACH_HIDDEN, REACH_LOST = 1.0, 3.0, 1.0

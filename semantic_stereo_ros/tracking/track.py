@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.tracking import filter as kalman
-from semantic_stereo_ros.tracking.masks import MaskSamples
+from semantic_stereo_ros.tracking.mask_memory import MaskSamples
 from semantic_stereo_ros.types import NAN3, Instance, Measurement, ObjectState, OrientedBox, SceneObject, StereoRig
 
 CLASS_MEMORY = 0.9

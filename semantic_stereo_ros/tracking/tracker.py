@@ -11,14 +11,14 @@ import logging
 import numpy as np
 
 from semantic_stereo_ros.tracking import filter as kalman
-from semantic_stereo_ros.tracking import frames
-from semantic_stereo_ros.tracking.config import Config
-from semantic_stereo_ros.tracking.masks import sample_masks
+from semantic_stereo_ros.tracking import reference_frame
+from semantic_stereo_ros.tracking.lost_tracks import judge_unseen
+from semantic_stereo_ros.tracking.mask_memory import sample_masks
 from semantic_stereo_ros.tracking.matching import Match
 from semantic_stereo_ros.tracking.motion import EGO_SPEED_SIGMA_MPS, EGO_TURN_SIGMA_RPS, CommonMotion, fit_common_motion
 from semantic_stereo_ros.tracking.observation import Observations, observe
 from semantic_stereo_ros.tracking.track import Track
-from semantic_stereo_ros.tracking.unseen import judge_unseen
+from semantic_stereo_ros.tracking.tracking_config import Config
 from semantic_stereo_ros.types import Disparity, Measurement, SceneObject, Segmentation, StereoFrame
 
 logger = logging.getLogger(__name__)
@@ -131,17 +131,17 @@ class Tracker:
         if pose is not None:
             logger.info("the camera's pose is known from now on: %d filters go over to the world frame", len(located))
             self._predict(dt_s)
-            frames.camera_to_world(located, pose, self.config.initial_speed_sigma)
+            reference_frame.camera_to_world(located, pose, self.config.initial_speed_sigma)
         else:
             logger.info("the camera's pose is unknown from now on: %d filters go over to the camera frame", len(located))
-            frames.world_to_camera(located, self._last_poses, EGO_SPEED_SIGMA_MPS)
+            reference_frame.world_to_camera(located, self._last_poses, EGO_SPEED_SIGMA_MPS)
         self._last_poses = []
         self._common = None
 
     def _predict(self, dt_s: float) -> None:
         if not self._tracks or dt_s == 0.0:
             return
-        means, covariances = frames.stacked(self._tracks)
+        means, covariances = reference_frame.stacked(self._tracks)
         means, covariances = kalman.predict(means, covariances, dt_s, self._acceleration())
         for track, mean, covariance in zip(self._tracks, means, covariances):
             track.mean, track.covariance = mean, covariance
@@ -162,7 +162,7 @@ class Tracker:
                 track.label, track.measurement = None, None
         measured = [(i, j) for i, j in pairs if observations.known[j] and self._tracks[i].located]
         if measured:
-            means, covariances = frames.stacked(self._tracks)
+            means, covariances = reference_frame.stacked(self._tracks)
             rows, columns = [i for i, _ in measured], [j for _, j in measured]
             z, r = observations.in_filter_frame(self._pose)
             full_m2, extents = (np.array(v) for v in zip(*((self._tracks[i].full_m2, self._tracks[i].extent_m) for i in rows)))
@@ -230,7 +230,7 @@ class Tracker:
         if not self._tracks:
             return
         samples = sample_masks(labels, observations.max_label)
-        positions, _ = frames.camera_positions(self._tracks, self._pose)
+        positions, _ = reference_frame.camera_positions(self._tracks, self._pose)
         for track, position in zip(self._tracks, positions):
             if track.label is not None and track.measurement is not None:
                 track.samples = samples[track.label - 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.tracking.masks import MIN_DEPTH_M, MovedMasks
+from semantic_stereo_ros.tracking.mask_memory import MIN_DEPTH_M, MovedMasks
 from semantic_stereo_ros.types import Disparity, StereoRig
 
 NEARER_SIGMAS = 3.0

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.cli.main import app
-from semantic_stereo_ros.segmentation.prompts import project_box
+from semantic_stereo_ros.prompts import project_box
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import OrientedBox
 

@@ -10,7 +10,7 @@ from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.geometry.calibration import CameraModel
 from semantic_stereo_ros.geometry.epipolar import check_pair, epipolar_health, findings
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
-from semantic_stereo_ros.io.calibration import load_calibration
+from semantic_stereo_ros.io.calibration_files import load_calibration
 from semantic_stereo_ros.io.images import read_image
 from semantic_stereo_ros.types import StereoFrame, StereoRig
 

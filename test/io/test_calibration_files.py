@@ -14,7 +14,7 @@ import yaml
 
 from semantic_stereo_ros.checks import CalibrationError, InputFileError
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
-from semantic_stereo_ros.io.calibration import load_calibration
+from semantic_stereo_ros.io.calibration_files import load_calibration
 from semantic_stereo_ros.types import StereoRig
 
 # Middlebury 2014 Motorcycle as published, full resolution.

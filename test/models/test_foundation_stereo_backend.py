@@ -23,7 +23,7 @@ from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.stereo.backends import foundation_stereo
-from semantic_stereo_ros.stereo.effort import Effort
+from semantic_stereo_ros.stereo.memory_fallback import Effort
 from semantic_stereo_ros.synthetic import plane
 from semantic_stereo_ros.types import StereoFrame
 from semantic_stereo_ros.weights import cache, catalogue

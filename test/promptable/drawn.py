@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, source_key_of
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, source_key_of
 from semantic_stereo_ros.types import Disparity, Instance, LabelLayer, Segmentation, StereoFrame
 
 

@@ -12,8 +12,8 @@ import torch
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError
 from semantic_stereo_ros.models.sam2 import memory_check
 from semantic_stereo_ros.options import build
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.segmentation.backends.sam2 import Backend, Config
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import Disparity
 
@@ -126,7 +126,7 @@ def test_memory_that_runs_out_costs_one_retry(loaded, scene, monkeypatch, caplog
         check_layers(backend(scene.frame, None), (240, 320))
     failed = next(i for i, count in enumerate(batches) if count > 4)
     assert max(batches[failed + 1 :]) <= 4 and "4 points are decoded at a time" in backend.notes()[0]
-    monkeypatch.setattr("semantic_stereo_ros.segmentation.automask.frames.FEWEST_POINTS", 5)
+    monkeypatch.setattr("semantic_stereo_ros.segmentation.automask.frame_masks.FEWEST_POINTS", 5)
     backend._thrift.points_per_batch = 5
     with pytest.raises(ImageError, match="no memory is left"):
         backend(scene.frame, None)

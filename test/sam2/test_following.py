@@ -9,8 +9,8 @@ from scripted import SHAPE, ScriptedTracker, box
 
 from semantic_stereo_ros.models.sam2.objects import ObjectStream, Rules
 from semantic_stereo_ros.models.sam2.tracking import StreamTracker
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.segmentation.following import Follower, as_object_prompt, new_prompts
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.types import Disparity, ObjectState, StereoFrame, StereoRig
 
 RIG = StereoRig((96, 64), 80.0, 80.0, 47.5, 31.5, 0.1)

@@ -19,9 +19,9 @@ from semantic_stereo_ros.models.sam2.files import Description
 from semantic_stereo_ros.models.sam2.image import Sam2Image
 from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
 from semantic_stereo_ros.options import build
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.backends import sam2, sam2_onnx
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.synthetic import random_sequence
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'semantic_stereo_ros[export]'")

@@ -25,7 +25,7 @@ from semantic_stereo_ros.nodes.messages.prompt_messages import (
 )
 from semantic_stereo_ros.nodes.outputs.transforms import FrameTransforms
 from semantic_stereo_ros.nodes.stream_node import StreamNode
-from semantic_stereo_ros.segmentation.prompts import Prompt, PromptError, PromptSet, check_takes_prompts
+from semantic_stereo_ros.prompts import Prompt, PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.srv import ClearPrompts, SetPrompts
 from semantic_stereo_ros.stages import SegmentationStage
 

@@ -7,7 +7,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import ImageError
-from semantic_stereo_ros.io.depth import decode_compressed_depth, depth_in_metres
+from semantic_stereo_ros.io.depth_images import decode_compressed_depth, depth_in_metres
 from semantic_stereo_ros.nodes.messages.conversions import pixels
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.msg import Prompt as PromptMessage
 from semantic_stereo_ros.nodes.messages.conversions import image_to_array, pose_to_matrix
-from semantic_stereo_ros.segmentation.prompts import (
+from semantic_stereo_ros.prompts import (
     LARGEST_ID,
     Box3dPrompt,
     BoxPrompt,

@@ -12,7 +12,7 @@ from rclpy.time import Time
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.nodes.messages.conversions import pose_to_matrix
-from semantic_stereo_ros.segmentation.prompts import PromptError
+from semantic_stereo_ros.prompts import PromptError
 
 TIMEOUT_S = 1.0
 

@@ -9,7 +9,7 @@ from typing import Any
 from semantic_stereo_ros import options
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.config import schema
-from semantic_stereo_ros.io import cameras
+from semantic_stereo_ros.io import video_devices
 from semantic_stereo_ros.options import Option, option
 
 
@@ -181,7 +181,7 @@ SECTIONS: dict[str, type] = {
     "diagnostics": DiagnosticsConfig,
     "join": JoinConfig,
     "player": PlayerConfig,
-    "camera": cameras.Config,
+    "camera": video_devices.Config,
 }
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from semantic_stereo_ros.segmentation.automask.enlarge import paint
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 
 MASK_LOGIT = 10.0
 

@@ -12,8 +12,9 @@ from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.geometry.ground import estimate_ground
 from semantic_stereo_ros.geometry.points import ray_tables
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation import background, edges, masks, pieces, regions, silhouettes
-from semantic_stereo_ros.segmentation.slants import join_slants
+from semantic_stereo_ros.segmentation import edges
+from semantic_stereo_ros.segmentation.geometric import background, mask_filling, region_merging, region_shape, silhouettes
+from semantic_stereo_ros.segmentation.geometric.slanted_merging import join_slants
 from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
 
 _WORK_PIXELS = 110_000
@@ -87,7 +88,9 @@ class Backend:
             self._before = None
         labels, stands_out = _objects(view, disparity, self._ground, config, self._before)
         self._before = labels > 0
-        labels = masks.to_full_size(labels, view.d, view.allowed, disparity.disparity_px + np.float32(disparity.rig.doffs_px), stride)
+        labels = mask_filling.to_full_size(
+            labels, view.d, view.allowed, disparity.disparity_px + np.float32(disparity.rig.doffs_px), stride
+        )
         labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
         return _records(labels, stands_out, disparity, config, self._ground, stride)
 
@@ -145,22 +148,22 @@ def _objects(
     """(h, w) uint16 labels, and by label the share of the outline that is nearer than what lies beside. before: (h, w) bool, what was an
     object in the last frame."""
     rig, d, allowed = disparity.rig, view.d, view.allowed
-    count, labels, d_inside = pieces.cut_into_pieces(view.core, d, 0.7 * allowed)
-    count, labels = pieces.join_pieces(labels, count, d_inside, allowed)
-    count, labels = pieces.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / view.stride) * d)
+    count, labels, d_inside = region_merging.cut_into_pieces(view.core, d, 0.7 * allowed)
+    count, labels = region_merging.join_pieces(labels, count, d_inside, allowed)
+    count, labels = region_merging.bridge_pieces(labels, count, d, allowed, np.float32(_WIDEST_BRIDGE_M / rig.baseline_m / view.stride) * d)
     smallest = max(1, config.min_pixels // view.stride**2)
 
-    def describe(labels: np.ndarray, count: int) -> regions.Regions:
-        return regions.describe(labels, count, max(1, smallest // 4), view.xyz, view.height, d, allowed)
+    def describe(labels: np.ndarray, count: int) -> region_shape.Regions:
+        return region_shape.describe(labels, count, max(1, smallest // 4), view.xyz, view.height, d, allowed)
 
     joined, with_sides = join_slants(labels, count, d, allowed)
     if joined < count:
         too_large = describe(with_sides, joined).size_m.max(axis=1) > config.max_size_m
-        count, labels = pieces.join_unless(too_large, labels, with_sides)
+        count, labels = region_merging.join_unless(too_large, labels, with_sides)
     measured = describe(labels, count)
     if ground is not None:
         flat = (measured.pixels > 0) & (measured.high_m - measured.low_m < _FLAT_M) & (measured.high_m > config.min_height_m)
-        joined, with_tops = pieces.join_tops(labels, count, d, allowed, flat)
+        joined, with_tops = region_merging.join_tops(labels, count, d, allowed, flat)
         if joined < count:
             count, labels = joined, with_tops
             measured = describe(labels, count)
@@ -169,14 +172,14 @@ def _objects(
     if before is not None:
         known = np.bincount(labels[before], minlength=count + 1)
         largest_m[known > _KNOWN_SHARE * measured.pixels] *= _KNOWN_SIZE
-    keep = regions.worth_keeping(measured, smallest, largest_m, depth_noise, d.size, ground, config.min_height_m)
+    keep = region_shape.worth_keeping(measured, smallest, largest_m, depth_noise, d.size, ground, config.min_height_m)
     renumbered = np.zeros(count + 1, np.uint16)
     renumbered[keep] = np.arange(1, np.count_nonzero(keep) + 1)
     labels = renumbered[labels]
     if ground is not None:
         reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * view.stride)) * d
-        labels = masks.grow_to_contact(labels, view.near & (labels == 0) & (view.height > _CONTACT_M), d, allowed, reach)
-    labels = masks.fill_holes(masks.keep_enclosed(labels, view.known, d.shape[1] // 16), int(labels.max()), _LARGEST_HOLE)
+        labels = mask_filling.grow_to_contact(labels, view.near & (labels == 0) & (view.height > _CONTACT_M), d, allowed, reach)
+    labels = mask_filling.fill_holes(mask_filling.keep_enclosed(labels, view.known, d.shape[1] // 16), int(labels.max()), _LARGEST_HOLE)
     stands_out = measured.outline_front / np.maximum(measured.outline, 1)
     return labels, np.concatenate([[0.0], stands_out[keep]])
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation.automask.config import MaskConfig
-from semantic_stereo_ros.segmentation.prompts import PromptSet
+from semantic_stereo_ros.prompts import PromptSet
+from semantic_stereo_ros.segmentation.automask.generator_config import MaskConfig
 from semantic_stereo_ros.segmentation.sam2_weights import MODELS, checkpoint_of
 from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 
@@ -83,7 +83,7 @@ class Backend:
         from semantic_stereo_ros.models.sam2 import loading as sam2_loading
         from semantic_stereo_ros.models.sam2 import memory_check
         from semantic_stereo_ros.models.sam2.image import Sam2Image
-        from semantic_stereo_ros.segmentation.automask.frames import Thrift
+        from semantic_stereo_ros.segmentation.automask.frame_masks import Thrift
 
         config = self.config
         device = hardware.choose_device(config.device)
@@ -133,13 +133,13 @@ class Backend:
 
         Raises ImageError when memory does not suffice even for a few points at a time.
         """
-        from semantic_stereo_ros.segmentation.automask.frames import refined
+        from semantic_stereo_ros.segmentation.automask.frame_masks import refined
 
         result = self._thrift.run(lambda: self._segment(frame, disparity), self._image.device)
         return refined(result, self.config, disparity)
 
     def _segment(self, frame: StereoFrame, disparity: Disparity | None) -> Segmentation:
-        from semantic_stereo_ros.segmentation.automask.frames import segment
+        from semantic_stereo_ros.segmentation.automask.frame_masks import segment
 
         if self._follower is None:
             return segment(self._image, self.config, frame, disparity, self._prompts, self._thrift.points_per_batch)
@@ -153,7 +153,7 @@ class Backend:
         import torch
 
         from semantic_stereo_ros.models.sam2.image import embedding_of
-        from semantic_stereo_ros.segmentation.automask.frames import find
+        from semantic_stereo_ros.segmentation.automask.frame_masks import find
         from semantic_stereo_ros.segmentation.automask.levels import LEVELS, nest
 
         embedding = embedding_of(self._image.model, features.maps, (image.shape[0], image.shape[1]))

@@ -10,8 +10,8 @@ from typing import Any
 from semantic_stereo_ros.checks import ConfigError, InputFileError, missing_dependency
 from semantic_stereo_ros.models.sam2.files import Description
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.segmentation.automask.config import MaskConfig
-from semantic_stereo_ros.segmentation.prompts import PromptSet
+from semantic_stereo_ros.prompts import PromptSet
+from semantic_stereo_ros.segmentation.automask.generator_config import MaskConfig
 from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame
 
 
@@ -69,7 +69,7 @@ class Backend:
         """Start onnxruntime. Raises what `check` raises, and InputFileError or ConfigError saying what does not fit."""
         self.check()
         from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
-        from semantic_stereo_ros.segmentation.automask.frames import Thrift
+        from semantic_stereo_ros.segmentation.automask.frame_masks import Thrift
 
         config = self.config
         self._model = Sam2Onnx.load(
@@ -103,7 +103,7 @@ class Backend:
 
         Raises ImageError when memory does not suffice even for a few points at a time, ConfigError when onnxruntime fails otherwise.
         """
-        from semantic_stereo_ros.segmentation.automask.frames import refined, segment
+        from semantic_stereo_ros.segmentation.automask.frame_masks import refined, segment
 
         model, config, thrift = self._model, self.config, self._thrift
         result = thrift.run(lambda: segment(model, config, frame, disparity, self._prompts, thrift.points_per_batch), model.device)

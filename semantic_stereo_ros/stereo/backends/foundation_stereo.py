@@ -13,9 +13,9 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, ImageError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.stereo.effort import SMALLEST_ROWS, Effort
-from semantic_stereo_ros.stereo.fit import Fit, fit
 from semantic_stereo_ros.stereo.foundation_stereo_weights import checkpoint_of, show_licence
+from semantic_stereo_ros.stereo.memory_fallback import SMALLEST_ROWS, Effort
+from semantic_stereo_ros.stereo.network_canvas import Fit, fit
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 from semantic_stereo_ros.weights import cache
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, InputFileError, missing_dependency
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.stereo.fit import Fit, fit
+from semantic_stereo_ros.stereo.network_canvas import Fit, fit
 from semantic_stereo_ros.stereo.onnx_family import find_family
 from semantic_stereo_ros.stereo.onnx_network import Network
 from semantic_stereo_ros.stereo.refine import consistent_difference

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from semantic_stereo_ros.registry import backend_names
-from semantic_stereo_ros.segmentation import prompts as module
-from semantic_stereo_ros.segmentation.prompts import (
+from semantic_stereo_ros import prompts as module
+from semantic_stereo_ros.prompts import (
     NEAR_M,
     Box3dPrompt,
     BoxPrompt,
@@ -19,6 +18,7 @@ from semantic_stereo_ros.segmentation.prompts import (
     check_takes_prompts,
     project_box,
 )
+from semantic_stereo_ros.registry import backend_names
 from semantic_stereo_ros.types import OrientedBox, StereoRig
 
 RIG = StereoRig((640, 480), 500.0, 510.0, 318.0, 241.0, 0.1)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.geometry import planes
-from semantic_stereo_ros.segmentation.regions import outlines
+from semantic_stereo_ros.segmentation.geometric.region_shape import outlines
 from semantic_stereo_ros.types import GroundPlane, StereoRig
 
 _HYPOTHESES = 160

@@ -11,7 +11,7 @@ import typer
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.io.prompt_files import Draft, GivenPrompts, gather, read_prompts
-from semantic_stereo_ros.segmentation.prompts import BoxPrompt, PointPrompt, PromptError, check_takes_prompts
+from semantic_stereo_ros.prompts import BoxPrompt, PointPrompt, PromptError, check_takes_prompts
 
 BOX, POINT = "x0,y0,x1,y1[,class=NAME][,id=N]", "x,y[,+|-][,class=NAME][,id=N]"
 _PANEL = "Prompts (for segmentation backends that take them: --segmentation sam2)"

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.models import hardware
+from semantic_stereo_ros.prompts import PromptSet, source_key_of
 from semantic_stereo_ros.segmentation import depth_refine
 from semantic_stereo_ros.segmentation.automask.adaptive import find_masks_adaptively
-from semantic_stereo_ros.segmentation.automask.config import MaskConfig
 from semantic_stereo_ros.segmentation.automask.generate import Candidates, Options, as_masks, batch_for, find_masks
+from semantic_stereo_ros.segmentation.automask.generator_config import MaskConfig
 from semantic_stereo_ros.segmentation.automask.levels import layers_of
+from semantic_stereo_ros.segmentation.automask.mask_cleaning import clean
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
 from semantic_stereo_ros.segmentation.automask.prompted import decode_object
-from semantic_stereo_ros.segmentation.automask.regions import clean
-from semantic_stereo_ros.segmentation.prompts import PromptSet, source_key_of
 from semantic_stereo_ros.types import Disparity, LabelLayer, Segmentation, StereoFrame
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ImageError, InputFileError
-from semantic_stereo_ros.io.depth import decode_compressed_depth, depth_in_metres, read_depth
+from semantic_stereo_ros.io.depth_images import decode_compressed_depth, depth_in_metres, read_depth
 
 DEPTH_M = np.random.default_rng(5).uniform(0.5, 8.0, (12, 16)).astype(np.float32)
 DEPTH_M[0, :3] = np.nan

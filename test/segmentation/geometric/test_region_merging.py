@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.segmentation import edges, masks, pieces, regions
-from semantic_stereo_ros.segmentation.slants import join_slants
+from semantic_stereo_ros.segmentation import edges
+from semantic_stereo_ros.segmentation.geometric import mask_filling, region_merging, region_shape
+from semantic_stereo_ros.segmentation.geometric.slanted_merging import join_slants
 from semantic_stereo_ros.synthetic import default_rig
 
 NAN = np.nan
@@ -26,8 +27,8 @@ def scene(*blocks: tuple[slice, slice, float], size: tuple[int, int] = (40, 60),
 
 def segment(d: np.ndarray, core: np.ndarray, step: float = 2.0) -> tuple[int, np.ndarray]:
     allowed = np.full(d.shape, step, np.float32)
-    count, labels, inside = pieces.cut_into_pieces(core, d, 0.7 * allowed)
-    return pieces.join_pieces(labels, count, inside, allowed)
+    count, labels, inside = region_merging.cut_into_pieces(core, d, 0.7 * allowed)
+    return region_merging.join_pieces(labels, count, inside, allowed)
 
 
 def test_components_follow_the_links_and_not_the_mask_alone():
@@ -83,7 +84,7 @@ def test_a_surface_behind_a_pole_is_joined_but_its_twin_far_off_is_not():
     d = scene((slice(10, 35), slice(5, 40), 20.0), (slice(10, 35), slice(52, 58), 20.0), (slice(2, 38), slice(20, 23), 40.0))
     count, labels = segment(d, d > 10)
     assert count == 4
-    count, labels = pieces.bridge_pieces(labels, count, d, np.full(d.shape, 2.0, np.float32), np.full(d.shape, 8.0, np.float32))
+    count, labels = region_merging.bridge_pieces(labels, count, d, np.full(d.shape, 2.0, np.float32), np.full(d.shape, 8.0, np.float32))
     assert count == 3
     assert labels[20, 8] == labels[20, 35] != labels[20, 55]
     assert labels[20, 21] not in (0, labels[20, 8])
@@ -92,7 +93,7 @@ def test_a_surface_behind_a_pole_is_joined_but_its_twin_far_off_is_not():
 def test_nothing_is_joined_across_a_gap_that_shows_the_background():
     d = scene((slice(10, 35), slice(5, 20), 20.0), (slice(10, 35), slice(23, 40), 20.0))
     count, labels = segment(d, d > 10)
-    joined, _ = pieces.bridge_pieces(labels, count, d, np.full(d.shape, 2.0, np.float32), np.full(d.shape, 8.0, np.float32))
+    joined, _ = region_merging.bridge_pieces(labels, count, d, np.full(d.shape, 2.0, np.float32), np.full(d.shape, 8.0, np.float32))
     assert count == joined == 2
 
 
@@ -101,7 +102,7 @@ def test_outlines_tell_what_is_in_front():
     labels = np.zeros(d.shape, np.int32)
     labels[10:30, 10:30] = 1
     labels[14:20, 14:20] = 2
-    front, behind, outline = regions.outlines(labels, 2, d, np.full(d.shape, 1.0, np.float32))
+    front, behind, outline = region_shape.outlines(labels, 2, d, np.full(d.shape, 1.0, np.float32))
     assert front[1] > 0.8 * outline[1] and behind[1] == 0
     assert front[2] == 0 and behind[2] == outline[2]
 
@@ -109,8 +110,10 @@ def test_outlines_tell_what_is_in_front():
 def test_unknown_pixels_are_filled_only_where_one_label_encloses_them():
     labels = np.array([[0, 1, 1, 1, 1, 2, 2, 0]], np.int32)
     known = np.array([[1, 1, 0, 1, 0, 1, 0, 1]], bool)
-    assert masks.keep_enclosed(labels, known, widest_px=4).tolist() == [[0, 1, 1, 1, 0, 2, 0, 0]]
-    assert masks.keep_enclosed(np.array([[1, 0, 0, 0, 1]]), np.array([[1, 0, 0, 0, 1]], bool), widest_px=3).tolist() == [[1, 0, 0, 0, 1]]
+    assert mask_filling.keep_enclosed(labels, known, widest_px=4).tolist() == [[0, 1, 1, 1, 0, 2, 0, 0]]
+    assert mask_filling.keep_enclosed(np.array([[1, 0, 0, 0, 1]]), np.array([[1, 0, 0, 0, 1]], bool), widest_px=3).tolist() == [
+        [1, 0, 0, 0, 1]
+    ]
 
 
 def test_holes_are_closed_and_bays_are_not():
@@ -118,10 +121,10 @@ def test_holes_are_closed_and_bays_are_not():
     labels[2:18, 2:18] = 1
     labels[8:11, 8:11] = 2
     labels[2:5, 9:11] = 0
-    filled = masks.fill_holes(labels, 2, 0.1)
+    filled = mask_filling.fill_holes(labels, 2, 0.1)
     assert (filled[8:11, 8:11] == 1).all()
     assert (filled[2:5, 9:11] == 0).all()
-    assert (masks.fill_holes(labels, 2, 0.01) == labels).all()
+    assert (mask_filling.fill_holes(labels, 2, 0.01) == labels).all()
 
 
 def test_full_size_masks_follow_the_disparity_and_not_the_raster():
@@ -130,7 +133,7 @@ def test_full_size_masks_follow_the_disparity_and_not_the_raster():
     d_full[0, 0] = NAN
     d = np.nan_to_num(d_full[::2, ::2], nan=5.0)
     labels = (d > 10).astype(np.uint16)
-    full = masks.to_full_size(labels, d, np.full(d.shape, 2.0, np.float32), d_full, 2)
+    full = mask_filling.to_full_size(labels, d, np.full(d.shape, 2.0, np.float32), d_full, 2)
     np.testing.assert_array_equal(full, np.nan_to_num(d_full) > 10)
 
 
@@ -152,7 +155,7 @@ def test_a_receding_side_joins_the_front_it_runs_into():
 def test_a_refused_union_falls_back_to_its_parts():
     labels = np.array([[0, 1, 1, 2, 0, 3, 4]], np.int32)
     joined = np.array([[0, 1, 1, 1, 0, 2, 2]], np.int32)
-    count, mixed = pieces.join_unless(np.array([False, True, False]), labels, joined)
+    count, mixed = region_merging.join_unless(np.array([False, True, False]), labels, joined)
     assert count == 3
     assert groups(mixed) == {frozenset({1, 2}), frozenset({3}), frozenset({5, 6})}
     assert (mixed[0, [0, 4]] == 0).all()
@@ -164,6 +167,6 @@ def test_a_top_joins_what_carries_it():
     d = np.where(labels == 2, 20.0, np.where(labels == 1, 17.5, 5.0)).astype(np.float32)
     allowed = np.full(labels.shape, 1.5, np.float32)
     flat = np.array([False, True, False])
-    assert pieces.join_tops(labels, 2, d, allowed, flat)[0] == 1
+    assert region_merging.join_tops(labels, 2, d, allowed, flat)[0] == 1
     d[labels == 1] = 10.0
-    assert pieces.join_tops(labels, 2, d, allowed, flat)[0] == 2
+    assert region_merging.join_tops(labels, 2, d, allowed, flat)[0] == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.segmentation.pieces import join, runs
+from semantic_stereo_ros.segmentation.geometric.region_merging import join, runs
 
 _WIDEST_GAP_PIXELS = 16
 _SMALLEST_SAMPLES = 25

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.io.cameras import CameraError, Config, StereoCapture, VideoEndedError
+from semantic_stereo_ros.io.video_devices import CameraError, Config, StereoCapture, VideoEndedError
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 3
 

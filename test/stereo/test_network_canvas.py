@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ConfigError
-from semantic_stereo_ros.stereo.fit import enlarged, fit
+from semantic_stereo_ros.stereo.network_canvas import enlarged, fit
 from semantic_stereo_ros.synthetic import plane
 from semantic_stereo_ros.types import StereoFrame, StereoRig
 

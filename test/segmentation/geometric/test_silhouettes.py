@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from semantic_stereo_ros.segmentation import silhouettes
+from semantic_stereo_ros.segmentation.geometric import silhouettes
 
 
 def fattened(contrast: float, noise: float = 4.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.tracking.config import Config
-from semantic_stereo_ros.tracking.frames import camera_positions
-from semantic_stereo_ros.tracking.masks import move_masks
+from semantic_stereo_ros.tracking.mask_memory import move_masks
+from semantic_stereo_ros.tracking.reference_frame import camera_positions
 from semantic_stereo_ros.tracking.track import Track
+from semantic_stereo_ros.tracking.tracking_config import Config
 from semantic_stereo_ros.tracking.visibility import hidden, out_of_view
 from semantic_stereo_ros.types import Disparity, ObjectState
 
