@@ -15,10 +15,9 @@ import numpy as np
 
 from semantic_stereo_ros.checks import SemanticStereoError, check_array
 from semantic_stereo_ros.registry import backend_module, backend_names
-from semantic_stereo_ros.types import OrientedBox, StereoRig
+from semantic_stereo_ros.types import OrientedBox
 
 MAX_OBJECTS, MAX_PROMPTS = 64, 512
-NEAR_M = 0.05
 LARGEST_ID = 2**32 - 1
 
 
@@ -37,8 +36,8 @@ class Prompt:
         if not 1 <= self.object_id <= LARGEST_ID:
             raise PromptError(f"a prompt's object id must lie in 1..{LARGEST_ID}, got {self.object_id}")
 
-    def check_fits(self, rig: StereoRig) -> None:
-        """Raise PromptError unless the prompt touches the image of this rig."""
+    def check_fits(self, size_wh: tuple[int, int]) -> None:
+        """Raise PromptError unless the prompt touches an image of this size; of a 3D box only its projection can tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +51,8 @@ class PointPrompt(Prompt):
         super().__post_init__()
         _check_numbers("a point", self.xy_px, 2, "(x, y)")
 
-    def check_fits(self, rig: StereoRig) -> None:
-        (x, y), (width, height) = self.xy_px, rig.size_wh
+    def check_fits(self, size_wh: tuple[int, int]) -> None:
+        (x, y), (width, height) = self.xy_px, size_wh
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
             raise PromptError(f"the point ({x:g}, {y:g}) of object {self.object_id} lies outside the {width}x{height} image")
 
@@ -74,8 +73,8 @@ class BoxPrompt(Prompt):
                 "is it (x, y, width, height)?"
             )
 
-    def check_fits(self, rig: StereoRig) -> None:
-        (x_min, y_min, x_max, y_max), (width, height) = self.box_xyxy, rig.size_wh
+    def check_fits(self, size_wh: tuple[int, int]) -> None:
+        (x_min, y_min, x_max, y_max), (width, height) = self.box_xyxy, size_wh
         if x_max <= 0 or y_max <= 0 or x_min >= width or y_min >= height:
             raise PromptError(f"the box {_text(self.box_xyxy)} of object {self.object_id} lies outside the {width}x{height} image")
 
@@ -92,18 +91,18 @@ class MaskPrompt(Prompt):
         if not self.mask.any():
             raise PromptError(f"the mask of object {self.object_id} is empty: mark its pixels with values above 0")
 
-    def check_fits(self, rig: StereoRig) -> None:
-        if self.mask.shape != rig.shape:
+    def check_fits(self, size_wh: tuple[int, int]) -> None:
+        if self.mask.shape != size_wh[::-1]:
             height, width = self.mask.shape
             raise PromptError(
-                f"the mask of object {self.object_id} is {width}x{height} but the image {rig.size_wh[0]}x{rig.size_wh[1]}: "
+                f"the mask of object {self.object_id} is {width}x{height} but the image {size_wh[0]}x{size_wh[1]}: "
                 "give it for the left image's pixels"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Box3dPrompt(Prompt):
-    """A box in space around the object. box: in the left optical frame, m. `PromptSet.in_image` makes a BoxPrompt of it."""
+    """A box in space around the object. box: in the left optical frame, m. `geometry.box_projection` makes a BoxPrompt of it."""
 
     box: OrientedBox
 
@@ -119,19 +118,6 @@ class Box3dPrompt(Prompt):
             raise PromptError(f"{name} must have a size above zero along each axis, got {self.box.size_m.tolist()} m")
         if abs(float(np.linalg.norm(self.box.orientation_xyzw)) - 1.0) > 1e-3:
             raise PromptError(f"the orientation of {name} must be a unit quaternion (x, y, z, w), got {self.box.orientation_xyzw.tolist()}")
-
-    def check_fits(self, rig: StereoRig) -> None:
-        self.in_image(rig)
-
-    def in_image(self, rig: StereoRig) -> BoxPrompt:
-        """The box's part in view as a 2D box. Raises PromptError when none is in view."""
-        box_xyxy = project_box(self.box, rig)
-        if box_xyxy is None:
-            raise PromptError(
-                f"the 3D box of object {self.object_id} around {_text(self.box.center_m)} m lies behind the camera or outside its image: "
-                "are its frame and units (m) right?"
-            )
-        return BoxPrompt(self.object_id, box_xyxy, class_name=self.class_name)
 
 
 def source_key_of(object_id: int) -> str:
@@ -188,12 +174,6 @@ class PromptSet:
             raise PromptError(f"no prompt of object {unknown[0]} is set; objects with prompts: {known}")
         return replace(self, prompts=tuple(prompt for prompt in self.prompts if prompt.object_id not in gone))
 
-    def in_image(self, rig: StereoRig) -> PromptSet:
-        """The same prompts with every 3D box projected. Raises PromptError for one that does not touch the image."""
-        for prompt in self.prompts:
-            prompt.check_fits(rig)
-        return replace(self, prompts=tuple(p.in_image(rig) if isinstance(p, Box3dPrompt) else p for p in self.prompts))
-
 
 def check_takes_prompts(backend_name: str) -> None:
     """Raise PromptError unless this segmentation backend takes prompts; the text names those that do."""
@@ -203,68 +183,6 @@ def check_takes_prompts(backend_name: str) -> None:
     able = [name for name in names if backend_module("segmentation", name).Backend.accepts_prompts]
     remedy = f"choose segmentation.backend {' or '.join(able)}" if able else f"and none of the known ones does ({', '.join(names)})"
     raise PromptError(f"segmentation backend {backend_name!r} takes no prompts; {remedy}")
-
-
-def project_box(box: OrientedBox, rig: StereoRig, near_m: float = NEAR_M) -> tuple[float, float, float, float] | None:
-    """The exact 2D bounds of a 3D box's part that the left camera sees, (x_min, y_min, x_max, y_max) px, maxima exclusive; None = unseen.
-
-    Each face is clipped by the near plane and the four sides of the view (Sutherland & Hodgman 1974), then projected: a box partly
-    behind the camera or beside the image gives what is really in view. Every ray that meets a convex box ends in a face, so faces do.
-    """
-    planes = _view_planes(rig, near_m)
-    seen = [points for face in _faces(box) if len(points := _clipped(face, planes))]
-    if not seen:
-        return None
-    xyz = np.concatenate(seen)
-    u = rig.fx * xyz[:, 0] / xyz[:, 2] + rig.cx + 0.5
-    v = rig.fy * xyz[:, 1] / xyz[:, 2] + rig.cy + 0.5
-    width, height = rig.size_wh
-    bounds = np.clip([u.min(), v.min(), u.max(), v.max()], 0, [width, height, width, height])
-    x_min, y_min, x_max, y_max = (float(value) for value in bounds)
-    return (x_min, y_min, x_max, y_max) if x_min < x_max and y_min < y_max else None
-
-
-def _view_planes(rig: StereoRig, near_m: float) -> np.ndarray:
-    """(5, 4) float64: a point is in view where normal . X + offset >= 0 for all rows. With pixel centres at integers, u is -0.5..W-0.5."""
-    width, height = rig.size_wh
-    return np.array(
-        [
-            [0, 0, 1, -near_m],
-            [rig.fx, 0, rig.cx + 0.5, 0],
-            [-rig.fx, 0, width - 0.5 - rig.cx, 0],
-            [0, rig.fy, rig.cy + 0.5, 0],
-            [0, -rig.fy, height - 0.5 - rig.cy, 0],
-        ]
-    )
-
-
-def _faces(box: OrientedBox) -> np.ndarray:
-    """(6, 4, 3) float64 corners of the six faces, camera frame, in order around each face."""
-    from scipy.spatial.transform import Rotation
-
-    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    faces = np.empty((6, 4, 3))
-    for index in range(6):
-        axis, side = index // 2, 2 * (index % 2) - 1
-        faces[index] = np.insert(square, axis, side, axis=1)
-    turn = Rotation.from_quat(np.asarray(box.orientation_xyzw, np.float64))
-    return turn.apply((faces * (np.asarray(box.size_m) / 2)).reshape(-1, 3)).reshape(6, 4, 3) + box.center_m
-
-
-def _clipped(polygon: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """(N, 3) corners of a convex polygon's part inside all planes; (0, 3) when nothing is left."""
-    for plane in planes:
-        if not len(polygon):
-            break
-        height = polygon @ plane[:3] + plane[3]
-        after, height_after = np.roll(polygon, -1, axis=0), np.roll(height, -1)
-        crosses = (height >= 0) != (height_after >= 0)
-        share = height[crosses] / (height[crosses] - height_after[crosses])
-        cuts = polygon[crosses] + share[:, None] * (after[crosses] - polygon[crosses])
-        # Order matters for the next plane: each cut stands behind the corner whose edge it cuts.
-        position = np.concatenate([np.flatnonzero(height >= 0), np.flatnonzero(crosses) + 0.5])
-        polygon = np.concatenate([polygon[height >= 0], cuts])[np.argsort(position)]
-    return polygon
 
 
 def _check_numbers(name: str, values: Iterable[float], count: int, wanted: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.fusion.measure import measure
+from semantic_stereo_ros.geometry.box_projection import prompts_in_image
 from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module
 from semantic_stereo_ros.stream import Continuity, RateLimit
@@ -167,7 +168,7 @@ class SegmentationStage(BackendStage):
 
     def _tell(self, prompts: PromptSet, rig: StereoRig) -> None:
         try:
-            fitting = prompts.in_image(rig)
+            fitting = prompts_in_image(prompts, rig.left_camera)
         except PromptError:
             self.prompts = self._told
             raise

@@ -15,7 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from semantic_stereo_ros.checks import CalibrationError, ImageError, check_array, check_finite, check_positive
+from semantic_stereo_ros.cameras import PinholeCamera
+from semantic_stereo_ros.checks import CalibrationError, ImageError, check_array, check_finite
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,10 @@ class StereoRig:
     doffs_px: float = 0.0
 
     def __post_init__(self) -> None:
-        width, height = self.size_wh
-        if int(width) != width or int(height) != height or width <= 0 or height <= 0:
-            raise CalibrationError(f"the image size must be two positive integers (width, height), got {self.size_wh}")
-        object.__setattr__(self, "size_wh", (int(width), int(height)))
-        for name in ("fx", "fy"):
-            object.__setattr__(self, name, check_positive(f"focal length {name} (px)", getattr(self, name)))
-        for name in ("cx", "cy", "doffs_px"):
-            object.__setattr__(self, name, check_finite(f"{name} (px)", getattr(self, name)))
+        left = PinholeCamera(self.size_wh, self.fx, self.fy, self.cx, self.cy)
+        for name in ("size_wh", "fx", "fy", "cx", "cy"):
+            object.__setattr__(self, name, getattr(left, name))
+        object.__setattr__(self, "doffs_px", check_finite("doffs_px (px)", self.doffs_px))
         baseline = check_finite("the stereo baseline (m)", self.baseline_m)
         if baseline <= 0:
             raise CalibrationError(
@@ -67,9 +64,14 @@ class StereoRig:
         return self.fx * self.baseline_m
 
     @property
+    def left_camera(self) -> PinholeCamera:
+        """The left camera alone."""
+        return PinholeCamera(self.size_wh, self.fx, self.fy, self.cx, self.cy)
+
+    @property
     def matrix(self) -> np.ndarray:
         """3x3 float64 intrinsic matrix of the left camera."""
-        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+        return self.left_camera.matrix
 
     def resized(self, size_wh: tuple[int, int]) -> StereoRig:
         """The rig of images resized to `size_wh` (pixel centres at integers, as cv2.resize). Disparities scale with x."""

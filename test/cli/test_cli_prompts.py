@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.cli.main import app
-from semantic_stereo_ros.prompts import project_box
+from semantic_stereo_ros.geometry.box_projection import project_box
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import OrientedBox
 
@@ -93,7 +93,7 @@ def box_file(folder, frame: str) -> OrientedBox:
 def test_a_3d_box_is_seen_where_it_projects(run, scene, tmp_path, frame):
     box = box_file(tmp_path, frame)
     found = run("--prompts", tmp_path / "prompts.yaml", "--poses", tmp_path / "poses.txt")
-    assert found["pallet"]["box_xyxy"] == [round(v) for v in project_box(box, scene[1].rig) or ()]
+    assert found["pallet"]["box_xyxy"] == [round(v) for v in project_box(box, scene[1].rig.left_camera) or ()]
 
 
 def test_a_file_holds_all_kinds(run, tmp_path):

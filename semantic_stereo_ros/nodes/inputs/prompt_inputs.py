@@ -11,6 +11,7 @@ from typing import Any
 from std_msgs.msg import Header
 
 from semantic_stereo_ros.checks import SemanticStereoError
+from semantic_stereo_ros.geometry.box_projection import prompts_in_image
 from semantic_stereo_ros.msg import PromptArray
 from semantic_stereo_ros.nodes.health.windows import SPAN_S
 from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
@@ -125,7 +126,7 @@ class PromptInputs:
                 prompts, view = make(self._to_camera(header)), self._view()
                 fresh = PromptSet(prompts, stamp_ns)
                 if view is not None:
-                    fresh = fresh.in_image(view.rig)
+                    fresh = prompts_in_image(fresh, view.rig.left_camera)
                 stage.set_prompts(fresh)
         except SemanticStereoError as error:
             self._refusal, self._refused_s = str(error), time.monotonic()

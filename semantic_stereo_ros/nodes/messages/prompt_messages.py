@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from semantic_stereo_ros.checks import SemanticStereoError
+from semantic_stereo_ros.geometry.box_projection import prompt_in_image
 from semantic_stereo_ros.msg import Prompt as PromptMessage
 from semantic_stereo_ros.nodes.messages.conversions import image_to_array, pose_to_matrix
 from semantic_stereo_ros.prompts import (
@@ -54,7 +55,7 @@ def to_prompts(
         try:
             prompt = _to_prompt(message, message.object_id or next_id(), view, to_camera)
             if view is not None:
-                prompt.check_fits(view.rig)
+                prompt_in_image(prompt, view.rig.left_camera)
         except SemanticStereoError as error:
             raise PromptError(f"prompt {index}: {error}") from error
         prompts.append(prompt)
