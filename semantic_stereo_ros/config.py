@@ -32,6 +32,15 @@ NODE_SECTIONS = ("autostart", "input", "output", "diagnostics", "join", "player"
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+    """The backend of a stage. options: its own Config, of the type that its module defines. switch: see the stage's Config."""
+
+    backend: str
+    options: Any
+    switch: str
+
+
+@dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """Everything that decides what the pipeline does. The `*_backend` fields hold the chosen backend's own Config."""
 
@@ -42,16 +51,25 @@ class PipelineConfig:
     fusion: measure.Config
     tracking: tracker.Config
 
+    def choice(self, stage: str) -> Choice:
+        """What is chosen for one of the stages that have backends ('stereo', 'segmentation')."""
+        common, options = {
+            "stereo": (self.stereo, self.stereo_backend),
+            "segmentation": (self.segmentation, self.segmentation_backend),
+        }[stage]
+        return Choice(common.backend, options, common.switch)
+
     def to_flat(self) -> dict[str, Any]:
         """The values in use, by flat key; `from_flat` of it gives an equal config."""
-        flat: dict[str, Any] = {}
-        for stage in _STAGE_CONFIGS:
-            config = getattr(self, stage)
-            flat.update({f"{stage}.{name}": value for name, value in dataclasses.asdict(config).items()})
-            if stage in STAGES_WITH_BACKENDS:
-                values = dataclasses.asdict(getattr(self, f"{stage}_backend"))
-                flat.update({f"{stage}.{config.backend}.{name}": value for name, value in values.items()})
-        return flat
+        configs: dict[str, Any] = {
+            "stereo": self.stereo,
+            f"stereo.{self.stereo.backend}": self.stereo_backend,
+            "segmentation": self.segmentation,
+            f"segmentation.{self.segmentation.backend}": self.segmentation_backend,
+            "fusion": self.fusion,
+            "tracking": self.tracking,
+        }
+        return {f"{prefix}.{name}": value for prefix, config in configs.items() for name, value in dataclasses.asdict(config).items()}
 
 
 @lru_cache(maxsize=1)

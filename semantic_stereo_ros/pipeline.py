@@ -1,18 +1,28 @@
 """The algorithm on one screen: a rectified stereo frame in, a Scene out.
 
-StereoStage(frame) -> Disparity -> SegmentationStage(frame, disparity) -> Segmentation -> FusionStage (measure, track) -> Scene
+match -> Disparity, segment -> Segmentation, measure -> Measurements, track -> SceneObjects, all of it -> Scene.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import dataclass
 
 from semantic_stereo_ros.config import PipelineConfig, from_flat
-from semantic_stereo_ros.stages import BackendStage, FusionStage, SegmentationStage, StereoStage, close_all, timed
-from semantic_stereo_ros.types import Scene, Segmentation, StereoFrame
+from semantic_stereo_ros.segmentation.base import SegmentationBackend
+from semantic_stereo_ros.stages import FusionStage, SegmentationStage, StereoStage, close_all, timed
+from semantic_stereo_ros.stereo.base import StereoBackend
+from semantic_stereo_ros.types import Disparity, Measurement, Scene, SceneObject, Segmentation, StereoFrame
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FreshBackends:
+    """What `Pipeline.prepare` loaded for another config; None where the present backend is right."""
+
+    stereo: StereoBackend | None
+    segmentation: SegmentationBackend | None
 
 
 class Pipeline:
@@ -40,33 +50,33 @@ class Pipeline:
         self.load()
         timings_s: dict[str, float] = {}
         with timed(timings_s, "stereo"):
-            disparity = self.stereo(frame)
+            disparity: Disparity = self.stereo(frame)
         with timed(timings_s, "segmentation"):
-            masks = self.segmentation(frame, disparity) if segmentation is None else segmentation
-        return self.fusion(frame, disparity, masks, timings_s)
+            masks: Segmentation | None = self.segmentation(frame, disparity) if segmentation is None else segmentation
+        return fuse(self.fusion, frame, disparity, masks, timings_s)
 
-    def prepare(self, config: PipelineConfig) -> dict[str, Any]:
+    def prepare(self, config: PipelineConfig) -> FreshBackends:
         """Load beside the frames what `config` needs anew, for `adopt`. Raises what loading raises; then nothing has changed."""
-        fresh: dict[str, Any] = {}
+        stereo = self.stereo.prepare(config)
         try:
-            for stage in (self.stereo, self.segmentation):
-                fresh[stage.name] = stage.prepare(config)
+            return FreshBackends(stereo, self.segmentation.prepare(config))
         except Exception:
-            close_all(fresh)
+            close_all(stereo)
             raise
-        return fresh
 
-    def adopt(self, config: PipelineConfig, fresh: dict[str, Any]) -> None:
-        """Take another config between two frames, with what `prepare` made for it. Raises only where a switch is free_first."""
-        taken: list[BackendStage] = []
+    def adopt(self, config: PipelineConfig, fresh: FreshBackends) -> None:
+        """Take another config between two frames, with what `prepare` made for it. Raises only where a switch is free_first; then
+        both stages are as they were.
+        """
         try:
-            for stage in (self.stereo, self.segmentation):
-                stage.adopt(config, fresh.pop(stage.name))
-                taken.append(stage)
+            self.stereo.adopt(config, fresh.stereo)
         except Exception:
-            close_all(fresh)
-            for stage in taken:
-                stage.reconfigure(self.config)
+            close_all(fresh.segmentation)
+            raise
+        try:
+            self.segmentation.adopt(config, fresh.segmentation)
+        except Exception:
+            self.stereo.reconfigure(self.config)
             raise
         self.fusion.adopt(config)
         self.config = config
@@ -92,3 +102,20 @@ class Pipeline:
         """Free the backends. The pipeline is not used again."""
         for stage in (self.stereo, self.segmentation, self.fusion):
             stage.close()
+
+
+def fuse(fusion: FusionStage, frame: StereoFrame, disparity: Disparity, masks: Segmentation | None, timings_s: dict[str, float]) -> Scene:
+    """Measure every mask, then track the objects. Frames with masks come in order of time; timings_s: what earlier steps took.
+
+    masks None: none were made of this frame. Its objects are predicted (ObjectState.PREDICTED) and its ground is the last one.
+    Raises ImageError when the masks have another size than the images.
+    """
+    if masks is None:
+        with timed(timings_s, "tracking"):
+            predicted: tuple[SceneObject, ...] = fusion.predict(frame)
+        return fusion.scene_without_masks(frame, disparity, predicted, timings_s)
+    with timed(timings_s, "fusion"):
+        measurements: tuple[Measurement, ...] = fusion.measure(disparity, masks)
+    with timed(timings_s, "tracking"):
+        objects: tuple[SceneObject, ...] = fusion.track(frame, disparity, masks, measurements)
+    return fusion.scene(frame, disparity, masks, objects, timings_s)

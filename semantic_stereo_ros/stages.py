@@ -8,26 +8,59 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from typing import Any
+from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
-from semantic_stereo_ros.config import PipelineConfig
+from semantic_stereo_ros.config import Choice, PipelineConfig
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.geometry.box_projection import prompts_in_image
 from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module
+from semantic_stereo_ros.segmentation.base import PromptableBackend, SegmentationBackend
+from semantic_stereo_ros.stereo.base import StereoBackend
 from semantic_stereo_ros.stream import Continuity, RateLimit
 from semantic_stereo_ros.tracking.tracker import Tracker
-from semantic_stereo_ros.types import Disparity, LabelLayer, Scene, SceneObject, SceneStatus, Segmentation, StereoFrame, StereoRig
+from semantic_stereo_ros.types import (
+    Disparity,
+    LabelLayer,
+    Measurement,
+    Scene,
+    SceneObject,
+    SceneStatus,
+    Segmentation,
+    StereoFrame,
+    StereoRig,
+)
 
 logger = logging.getLogger(__name__)
 
 MIN_KNOWN_FRACTION = 0.05
 
 
-class BackendStage:
+class Backend(Protocol):
+    """What StereoBackend and SegmentationBackend have in common."""
+
+    stateful: bool
+
+    def check(self) -> None: ...
+    def load(self) -> None: ...
+    def reset(self, reason: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class WithNotes(Protocol):
+    """A backend that says what it does otherwise than asked (for want of memory, say)."""
+
+    def notes(self) -> tuple[str, ...]: ...
+
+
+AnyBackend = TypeVar("AnyBackend", bound=Backend)
+
+
+class BackendStage(Generic[AnyBackend]):
     """A stage that one of several backends does: loaded once, exchanged when its options change, reset when the stream breaks.
 
     Everything is called between two frames, except `prepare`, which may run in another thread beside them.
@@ -44,7 +77,7 @@ class BackendStage:
     @property
     def backend_name(self) -> str:
         """The backend in use."""
-        return getattr(self.config, self.name).backend
+        return self.config.choice(self.name).backend
 
     def load(self) -> None:
         """Load the backend (weights, libraries). A second call does nothing. Raises what the backend raises."""
@@ -52,19 +85,19 @@ class BackendStage:
             self._backend.load()
             self._loaded = True
 
-    def prepare(self, config: PipelineConfig) -> Any:
+    def prepare(self, config: PipelineConfig) -> AnyBackend | None:
         """The backend that `config` asks for, for `adopt`; None when the present one is right. Loaded, unless it is free_first.
 
         Raises what the backend raises; the present one stays.
         """
-        if _choice(self.name, config) == _choice(self.name, self.config):
+        if _same_backend(config.choice(self.name), self.config.choice(self.name)):
             return None
         fresh = self._make(config)
         if self._loaded and not self._frees_first(config):
             _load_or_close(fresh)
         return fresh
 
-    def adopt(self, config: PipelineConfig, fresh: Any) -> None:
+    def adopt(self, config: PipelineConfig, fresh: AnyBackend | None) -> None:
         """Take another config, with the backend that `prepare` made for it. With free_first the old backend is closed, then the
         new one loaded; when that raises, the old one is loaded again.
         """
@@ -75,7 +108,7 @@ class BackendStage:
             self._backend = fresh
         self.config = config
 
-    def _load_freed(self, fresh: Any) -> None:
+    def _load_freed(self, fresh: AnyBackend) -> None:
         try:
             _load_or_close(fresh)
         except Exception:
@@ -93,9 +126,8 @@ class BackendStage:
         self._continuity.forget()
 
     def notes(self) -> tuple[str, ...]:
-        """What the backend does otherwise than asked (for want of memory, say), one sentence each. Backends may have `notes()`."""
-        notes = getattr(self._backend, "notes", None)
-        return () if notes is None else notes()
+        """What the backend does otherwise than asked, one sentence each."""
+        return self._backend.notes() if isinstance(self._backend, WithNotes) else ()
 
     def close(self) -> None:
         """Free the backend. The stage is not used again."""
@@ -103,7 +135,7 @@ class BackendStage:
 
     def _begin(self, frame: StereoFrame) -> None:
         self.load()
-        reason = self._continuity.break_before(frame, self.config.tracking.max_gap_s)
+        reason = self._continuity.advance(frame, self.config.tracking.max_gap_s)
         if reason:
             self._forget(reason)
 
@@ -113,13 +145,13 @@ class BackendStage:
         self._backend.reset(reason)
 
     def _frees_first(self, config: PipelineConfig) -> bool:
-        return getattr(config, self.name).switch == "free_first"
+        return config.choice(self.name).switch == "free_first"
 
-    def _make(self, config: PipelineConfig) -> Any:
-        return _make_backend(self.name, config)
+    def _make(self, config: PipelineConfig) -> AnyBackend:
+        return cast(AnyBackend, _make_backend(self.name, config.choice(self.name)))
 
 
-class StereoStage(BackendStage):
+class StereoStage(BackendStage[StereoBackend]):
     """frame -> Disparity."""
 
     name = "stereo"
@@ -130,7 +162,7 @@ class StereoStage(BackendStage):
         return self._backend(frame)
 
 
-class SegmentationStage(BackendStage):
+class SegmentationStage(BackendStage[SegmentationBackend]):
     """frame, disparity -> Segmentation. prompts: those in force; they go on with another backend that takes some, and end with a stream."""
 
     name = "segmentation"
@@ -172,10 +204,10 @@ class SegmentationStage(BackendStage):
         except PromptError:
             self.prompts = self._told
             raise
-        self._backend.set_prompts(fitting)
+        cast(PromptableBackend, self._backend).set_prompts(fitting)  # `set_prompts` above refuses where it is none
         self._told = prompts
 
-    def adopt(self, config: PipelineConfig, fresh: Any) -> None:
+    def adopt(self, config: PipelineConfig, fresh: SegmentationBackend | None) -> None:
         """As every stage; the prompts are told to a new backend, or dropped when it takes none."""
         super().adopt(config, fresh)
         if fresh is not None:
@@ -192,43 +224,57 @@ class SegmentationStage(BackendStage):
 
 
 class FusionStage:
-    """frame, disparity, masks -> Scene: measures every mask, then tracks the objects."""
+    """disparity, masks -> measurements -> objects -> Scene. `measure`, `track` and `scene` follow each other in `pipeline.fuse`."""
 
     name = "fusion"
 
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
         self._tracker = Tracker(config.tracking)
+        self._continuity = Continuity()
         self._last: tuple[Segmentation, SceneStatus, str] | None = None
 
     def load(self) -> None:
         """Nothing to load."""
 
-    def __call__(
-        self, frame: StereoFrame, disparity: Disparity, masks: Segmentation | None, timings_s: dict[str, float] | None = None
-    ) -> Scene:
-        """The Scene of one frame; those with masks come in order of time. timings_s: what earlier stages took, goes into the Scene.
+    def measure(self, disparity: Disparity, masks: Segmentation) -> tuple[Measurement, ...]:
+        """The distance of every mask with its uncertainty. Raises ImageError when the masks have another size than the disparity."""
+        if masks.labels.shape != disparity.rig.shape:
+            raise ImageError(f"the masks are {masks.labels.shape} but the images {disparity.rig.shape} (rows, columns)")
+        return measure(disparity, masks, self.config.fusion)
 
-        masks None: none were made of this frame. Its objects are predicted (ObjectState.PREDICTED) and its ground is the last one.
-        Raises ImageError when the masks have another size than the images.
-        """
-        if masks is None:
-            return self._between_masks(frame, disparity, dict(timings_s or {}))
-        if masks.labels.shape != frame.shape:
-            raise ImageError(f"the masks are {masks.labels.shape} but the images {frame.shape} (rows, columns)")
-        timings_s = dict(timings_s or {})
-        with timed(timings_s, "fusion"):
-            measurements = measure(disparity, masks, self.config.fusion)
-        with timed(timings_s, "tracking"):
-            objects = self._tracker(frame, disparity, masks, measurements)
+    def track(
+        self, frame: StereoFrame, disparity: Disparity, masks: Segmentation, measurements: tuple[Measurement, ...]
+    ) -> tuple[SceneObject, ...]:
+        """Measurements joined to the objects of earlier frames, which are forgotten where the stream of frames with masks breaks."""
+        reason = self._continuity.advance(frame, self.config.tracking.max_gap_s)
+        if reason:
+            self._tracker.reset(reason)
+        return self._tracker(frame, disparity, masks, measurements)
+
+    def predict(self, frame: StereoFrame) -> tuple[SceneObject, ...]:
+        """The objects where they should be in a frame without masks; none in one that the last masks do not lead to."""
+        if self._continuity.break_before(frame, self.config.tracking.max_gap_s):
+            return ()
+        return self._tracker.predict(frame)
+
+    def scene(
+        self,
+        frame: StereoFrame,
+        disparity: Disparity,
+        masks: Segmentation,
+        objects: tuple[SceneObject, ...],
+        timings_s: dict[str, float],
+    ) -> Scene:
+        """All of one frame, and what it says: objects, none, or that it cannot tell."""
         status, reason = _status(disparity, masks, objects)
         self._last = masks, status, reason
         return Scene(frame, disparity, masks, objects, status, reason, timings_s)
 
-    def _between_masks(self, frame: StereoFrame, disparity: Disparity, timings_s: dict[str, float]) -> Scene:
+    def scene_without_masks(
+        self, frame: StereoFrame, disparity: Disparity, objects: tuple[SceneObject, ...], timings_s: dict[str, float]
+    ) -> Scene:
         """What the filters expect, over what is measured now. Without objects the last masks' answer holds, if they have one."""
-        with timed(timings_s, "tracking"):
-            objects = self._tracker.predict(frame)
         ground = self._last[0].ground if self._last is not None else None
         masks = Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), ground)
         status, reason = _status(disparity, masks, objects)
@@ -252,6 +298,7 @@ class FusionStage:
     def reset(self, reason: str) -> None:
         """Forget every object; ids begin at 1 again."""
         self._last = None
+        self._continuity.forget()
         self._tracker.reset(reason)
 
     def notes(self) -> tuple[str, ...]:
@@ -268,20 +315,20 @@ def check_backends(config: PipelineConfig, before: PipelineConfig | None = None)
     ConfigError for options that do not fit each other; MissingDependencyError and InputFileError for what is not there.
     """
     for stage in STAGES_WITH_BACKENDS:
-        if before is None or _choice(stage, config) != _choice(stage, before):
-            _make_backend(stage, config).check()
+        choice = config.choice(stage)
+        if before is None or not _same_backend(choice, before.choice(stage)):
+            _make_backend(stage, choice).check()
 
 
-def _choice(stage: str, config: PipelineConfig) -> tuple[str, Any]:
-    return getattr(config, stage).backend, getattr(config, f"{stage}_backend")
+def _same_backend(one: Choice, other: Choice) -> bool:
+    return (one.backend, one.options) == (other.backend, other.options)
 
 
-def _make_backend(stage: str, config: PipelineConfig) -> Any:
-    backend, options = _choice(stage, config)
-    return backend_module(stage, backend).Backend(options)
+def _make_backend(stage: str, choice: Choice) -> Backend:
+    return backend_module(stage, choice.backend).Backend(choice.options)
 
 
-def _load_or_close(backend: Any) -> None:
+def _load_or_close(backend: Backend) -> None:
     try:
         backend.load()
     except Exception:
@@ -289,9 +336,9 @@ def _load_or_close(backend: Any) -> None:
         raise
 
 
-def close_all(fresh: dict[str, Any]) -> None:
+def close_all(*fresh: Backend | None) -> None:
     """Close the backends that `prepare` made and nobody adopted."""
-    for backend in fresh.values():
+    for backend in fresh:
         if backend is not None:
             backend.close()
 

@@ -27,23 +27,28 @@ class RateLimit:
 
 
 class Continuity:
-    """Tells whether a frame goes on where the one before it ended. The tracker judges its own frames alike."""
+    """Tells whether a frame goes on where the one before it ended: the only place that knows what breaks a stream."""
 
     def __init__(self) -> None:
         self._previous: tuple[StereoRig, int] | None = None
 
     def break_before(self, frame: StereoFrame, max_gap_s: float) -> str:
         """Why `frame` starts a new stream, '' when it does not: another rig, a stamp that moved back or by more than max_gap_s."""
-        previous, self._previous = self._previous, (frame.rig, frame.stamp_ns)
-        if previous is None:
+        if self._previous is None:
             return ""
-        rig, stamp_ns = previous
+        rig, stamp_ns = self._previous
         step_ns = frame.stamp_ns - stamp_ns
         if frame.rig != rig:
             return f"the calibration changed from {rig} to {frame.rig}"
         if step_ns < 0 or step_ns > max_gap_s * 1e9:
             return f"the stamp moved by {step_ns / 1e9:+.3f} s from one frame to the next"
         return ""
+
+    def advance(self, frame: StereoFrame, max_gap_s: float) -> str:
+        """As `break_before`; the frame is the one that the next is compared with."""
+        reason = self.break_before(frame, max_gap_s)
+        self._previous = (frame.rig, frame.stamp_ns)
+        return reason
 
     def forget(self) -> None:
         """The next frame is the first one."""

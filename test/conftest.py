@@ -25,6 +25,7 @@ def real_data() -> Callable[[str], Path]:
     return folder
 
 
+STAGED = Path(__file__).resolve().parent / "staged" / "backends"
 PROMPTABLE = Path(__file__).resolve().parent / "promptable"
 
 
@@ -37,6 +38,21 @@ def drawn_backend(monkeypatch):
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(PROMPTABLE)])
     config.schema.cache_clear()
     yield "drawn"
+    config.schema.cache_clear()
+
+
+@pytest.fixture
+def staged(monkeypatch):
+    """The stereo backend 'staged' of test/staged/backends, as if its file lay in stereo/backends; its module's record of what happened."""
+    from semantic_stereo_ros import config
+    from semantic_stereo_ros.registry import backend_module
+    from semantic_stereo_ros.stereo import backends
+
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(STAGED)])
+    config.schema.cache_clear()
+    record = backend_module("stereo", "staged").RECORD
+    record.clear()
+    yield record
     config.schema.cache_clear()
 
 

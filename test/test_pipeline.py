@@ -1,7 +1,6 @@
 """The whole algorithm on exact scenes: the right distances, an honest status, and a clean start after a break in the stream."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +10,8 @@ from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.metrics import match_instances
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.stages import check_backends
-from semantic_stereo_ros.stream import RateLimit
 from semantic_stereo_ros.synthetic import plane, random_sequence
 from semantic_stereo_ros.types import ObjectState, SceneStatus, Segmentation
-
-STAGED = Path(__file__).resolve().parent / "staged" / "backends"
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +128,6 @@ def test_predictions_follow_the_pose():
 
 
 def test_masks_come_at_their_rate_by_the_stamps(sequence):
-    """30 Hz with jitter, masks at 10 Hz: every third, whatever the jitter; a jump back begins anew."""
-    limit, generator = RateLimit(), np.random.default_rng(3)
-    stamps_ns = [round(i * 1e9 / 30 + generator.uniform(-3e6, 3e6)) for i in range(301)]
-    passed = [limit.lets_pass(stamp_ns, 10.0) for stamp_ns in stamps_ns]
-    assert 98 <= sum(passed) <= 101
-    assert limit.lets_pass(stamps_ns[-1] - 10**10, 10.0)
-    assert all(limit.lets_pass(stamp_ns, 0.0) for stamp_ns in stamps_ns)
     pipeline = Pipeline(from_flat({"segmentation.max_rate_hz": 1.0}))
     frame = sequence[0].frame
     states = [{o.state for o in pipeline(dataclasses.replace(frame, stamp_ns=frame.stamp_ns + i * 250_000_000)).objects} for i in range(5)]
@@ -151,21 +140,6 @@ def test_masks_rarer_than_the_trackers_patience_are_refused():
 
 
 # Exchange of backends ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def staged(monkeypatch):
-    """The stereo backend 'staged' of test/staged/backends, as if its file lay in stereo/backends; its module's record of what happened."""
-    from semantic_stereo_ros import config
-    from semantic_stereo_ros.registry import backend_module
-    from semantic_stereo_ros.stereo import backends
-
-    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(STAGED)])
-    config.schema.cache_clear()
-    record = backend_module("stereo", "staged").RECORD
-    record.clear()
-    yield record
-    config.schema.cache_clear()
 
 
 @pytest.mark.parametrize(("switch", "order"), [("load_first", ["load b", "close a"]), ("free_first", ["close a", "load b"])])
@@ -191,6 +165,52 @@ def test_old_backend_is_in_use_when_the_new_one_cannot_be_loaded(staged, sequenc
         pipeline.reconfigure(bad)
     assert staged == order and pipeline.config.stereo_backend.name == "a"
     assert {o.object_id for o in pipeline(sequence[1].frame).objects} & {o.object_id for o in before.objects}
+
+
+def test_stages_taken_already_go_back_when_a_later_one_cannot_be_loaded(staged, sequence, monkeypatch):
+    """free_first: stereo has changed already when the new segmentation fails; the old pair is in use again."""
+    from semantic_stereo_ros.segmentation.backends import geometric
+
+    load = geometric.Backend.load
+
+    def fails_for_large_gaps(self):
+        if self._config.min_gap_m == 0.5:
+            raise InputFileError("no room for the segmentation")
+        load(self)
+
+    monkeypatch.setattr(geometric.Backend, "load", fails_for_large_gaps)
+    old = from_flat({"stereo.backend": "staged", "stereo.staged.name": "a"})
+    pipeline = Pipeline(old)
+    pipeline(sequence[0].frame)
+    staged.clear()
+    new = {
+        "stereo.backend": "staged",
+        "stereo.staged.name": "b",
+        "segmentation.switch": "free_first",
+        "segmentation.geometric.min_gap_m": 0.5,
+    }
+    with pytest.raises(InputFileError, match="no room for the segmentation"):
+        pipeline.reconfigure(from_flat(new))
+    assert staged == ["load b", "close a", "load a", "close b"]
+    assert pipeline.config == pipeline.stereo.config == pipeline.segmentation.config == old
+    assert pipeline(sequence[1].frame).objects
+
+
+def test_what_is_loaded_already_is_closed_when_the_other_stage_cannot_be(staged, sequence, monkeypatch):
+    from semantic_stereo_ros.segmentation.backends import geometric
+
+    pipeline = Pipeline(from_flat({"stereo.backend": "staged", "stereo.staged.name": "a"}))
+    pipeline(sequence[0].frame)
+    staged.clear()
+
+    def fails(self):
+        raise InputFileError("no room for the segmentation")
+
+    monkeypatch.setattr(geometric.Backend, "load", fails)
+    new = from_flat({"stereo.backend": "staged", "stereo.staged.name": "b", "segmentation.geometric.min_gap_m": 0.5})
+    with pytest.raises(InputFileError, match="no room for the segmentation"):
+        pipeline.prepare(new)
+    assert staged == ["load b", "close b"] and pipeline.config.stereo_backend.name == "a"
 
 
 def test_what_can_be_told_at_once_is_told_without_loading(staged):

@@ -22,6 +22,7 @@ from semantic_stereo_ros.nodes.messages.scene_messages import frame_of, message_
 from semantic_stereo_ros.nodes.outputs.snapshots import write_snapshot
 from semantic_stereo_ros.nodes.runtime.executor import run_node
 from semantic_stereo_ros.nodes.runtime.qos import SUBSCRIPTION_OVERRIDES, own
+from semantic_stereo_ros.pipeline import fuse
 from semantic_stereo_ros.srv import SaveSnapshot
 from semantic_stereo_ros.stages import FusionStage
 from semantic_stereo_ros.types import Scene
@@ -89,7 +90,7 @@ class FusionNode(JoiningNode):
         frame = frame_of(rig, item.stamp_ns, left=left_of(item), disparity=disparity, pose_world_camera=pose)
         segmentation = message_to_segmentation(item.items["masks"])
         with self.stage_lock:
-            scene = self.stage(frame, disparity, segmentation, {"decoding": time.monotonic() - start_s})
+            scene = fuse(self.stage, frame, disparity, segmentation, {"decoding": time.monotonic() - start_s})
         done_s = time.monotonic()
         self.health.saw_scene(done_s, scene)
         self.health.took(done_s, processing=done_s - start_s)

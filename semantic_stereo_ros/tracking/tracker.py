@@ -50,8 +50,8 @@ class Tracker:
     ) -> tuple[SceneObject, ...]:
         """The objects at the frame's stamp, in order of id: every confirmed one, seen or predicted.
 
-        measurements: those of the segmentation's object layer; a label without one counts as unmeasured. A frame older than the last
-        one, a pause above max_gap_s or another rig starts afresh; a repeated stamp (stamps unknown) is taken as no time passed.
+        measurements: those of the segmentation's object layer; a label without one counts as unmeasured. Frames come in order of time
+        from one rig (`reset` comes before a frame of another stream); a repeated stamp (stamps unknown) is taken as no time passed.
         """
         dt_s, predicted = self._begin(frame)
         observations = observe(segmentation, measurements, frame, self.config.surface_sigma)
@@ -72,13 +72,13 @@ class Tracker:
     def predict(self, frame: StereoFrame) -> tuple[SceneObject, ...]:
         """The confirmed objects at the stamp of a frame without masks, in order of id, where their filters expect them.
 
-        Nothing of the frame is remembered: the next masks meet the same tracks whether or not it was asked about. Empty for a frame
-        that the last masks do not lead to: another rig, an earlier stamp, or one more than max_gap_s later.
+        Nothing of the frame is remembered: the next masks meet the same tracks whether or not it was asked about. The frame goes on
+        where the last one with masks ended: the same rig, a later stamp.
         """
-        dt_s = 0.0 if self._stamp_ns is None else (frame.stamp_ns - self._stamp_ns) * 1e-9
         known = [track for track in self._tracks if track.object_id is not None]
-        if not known or frame.rig != self._rig or not 0.0 <= dt_s <= self.config.max_gap_s:
+        if not known:
             return ()
+        dt_s = self._seconds_since_last(frame)
         means, covariances = np.stack([t.mean for t in known]), np.stack([t.covariance for t in known])
         if dt_s > 0:
             means, covariances = kalman.predict(means, covariances, dt_s, self._acceleration())
@@ -102,16 +102,10 @@ class Tracker:
     # --- time and frames ------------------------------------------------------------------------------------------------
 
     def _begin(self, frame: StereoFrame) -> tuple[float, bool]:
-        """Seconds since the last frame, after a reset where one is due, and whether the filters are already predicted to now.
+        """Seconds since the last frame, and whether the filters are already predicted to now.
 
         The filters are left in this frame's frame of reference."""
-        step_s = 0.0 if self._stamp_ns is None else (frame.stamp_ns - self._stamp_ns) * 1e-9
-        if self._rig is not None and frame.rig != self._rig:
-            self.reset("the calibration changed")
-            step_s = 0.0
-        elif step_s < 0 or step_s > self.config.max_gap_s:
-            self.reset(f"the stamp moved by {step_s:+.3f} s from one frame to the next")
-            step_s = 0.0
+        step_s = self._seconds_since_last(frame)
         pose = frame.pose_world_camera
         if pose is not None and not np.isfinite(pose).all():
             pose = None
@@ -124,6 +118,9 @@ class Tracker:
         if self._pose is not None:
             self._last_poses = [*self._last_poses[-1:], (frame.stamp_ns, self._pose)]
         return step_s, predicted
+
+    def _seconds_since_last(self, frame: StereoFrame) -> float:
+        return 0.0 if self._stamp_ns is None else (frame.stamp_ns - self._stamp_ns) * 1e-9
 
     def _change_frame(self, pose: np.ndarray | None, dt_s: float) -> None:
         """Carry all filters into the world (predicted to now, where the pose is known) or into the last camera's frame."""

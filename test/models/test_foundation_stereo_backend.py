@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_the_pipeline_runs_it_and_passes_its_notes_on(checkpoint):
     pipeline = Pipeline(config.from_flat(flat))
     assert pipeline.notes() == ()
     pipeline.load()
-    backend = pipeline.stereo._backend
+    backend: Any = pipeline.stereo._backend
     backend._run = Fails(backend._model, 1)
     frame = scene().frame
     assert pipeline(frame).disparity.rig == frame.rig
