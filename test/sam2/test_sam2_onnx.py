@@ -17,7 +17,7 @@ from semantic_stereo_ros.models.onnx.writing import OPSET
 from semantic_stereo_ros.models.sam2 import export as sam2_export
 from semantic_stereo_ros.models.sam2.files import Description
 from semantic_stereo_ros.models.sam2.image import Sam2Image
-from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
+from semantic_stereo_ros.models.sam2.onnx_image import Sam2Onnx
 from semantic_stereo_ros.options import build
 from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks

@@ -18,7 +18,7 @@ from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 from semantic_stereo_ros.models.sam2.export_form import DecoderForm, EncoderForm
 from semantic_stereo_ros.models.sam2.files import OWN, Description
 from semantic_stereo_ros.models.sam2.image import Sam2Image
-from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
+from semantic_stereo_ros.models.sam2.onnx_image import Sam2Onnx
 
 TOLERANCE = 0.01
 """Largest difference of mask logits (from -32 to 32, mostly) and of predicted IoUs that is taken for rounding."""

@@ -68,7 +68,7 @@ class Backend:
     def load(self) -> None:
         """Start onnxruntime. Raises what `check` raises, and InputFileError or ConfigError saying what does not fit."""
         self.check()
-        from semantic_stereo_ros.models.sam2.onnx import Sam2Onnx
+        from semantic_stereo_ros.models.sam2.onnx_image import Sam2Onnx
         from semantic_stereo_ros.segmentation.automask.frame_masks import Thrift
 
         config = self.config
