@@ -20,7 +20,7 @@ from semantic_stereo_ros.checks import InputFileError, MissingDependencyError, S
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
 from semantic_stereo_ros.nodes.health.diagnostics import Diagnostics
 from semantic_stereo_ros.nodes.health.health_messages import Diagnosis, diagnose
-from semantic_stereo_ros.nodes.health.health_rules import assess
+from semantic_stereo_ros.nodes.health.health_rules import judge
 from semantic_stereo_ros.nodes.health.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.outputs.publishers import OutputPublishers
 from semantic_stereo_ros.nodes.runtime.lifecycle_shell import LifecycleShell, describe
@@ -145,7 +145,7 @@ class StageNode(LifecycleShell):
             if self.executor is not None:
                 self.executor.create_task(self._take_back, stage.config.to_flat(), config.to_flat(), describe(error))
         else:
-            self._diagnostics.resources.begin(None)
+            self._diagnostics.usage.begin(None)
         finally:
             self._switching = ""
 
@@ -192,8 +192,8 @@ class StageNode(LifecycleShell):
         self.review(now_s)
         self._review_node()
         found = self._diagnostics.tell(self.health, self.settings.sections["diagnostics"], now_s)
-        if found.level and found.findings[0].level:  # what is only missing is no fault in the first seconds
-            self.warn(found.findings[0].text)
+        if found.level and found.diagnoses[0].level:  # what is only missing is no fault in the first seconds
+            self.warn(found.diagnoses[0].text)
 
     def _review_node(self) -> None:
         health, config = self.health, self.stage.config if self.stage is not None else self.settings.pipeline
@@ -218,7 +218,7 @@ class StageNode(LifecycleShell):
     def judge(self) -> tuple[int, str]:
         """(level, one sentence) in whatever state of the lifecycle."""
         self._review_node()
-        found = assess(self.health, self.settings.sections["diagnostics"], time.monotonic())
+        found = judge(self.health, self.settings.sections["diagnostics"], time.monotonic())
         return found.level, found.message
 
     def _backends_text(self, config: PipelineConfig) -> str:
