@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from semantic_stereo_ros.nodes.health.health_messages import ERROR, FINDINGS, OK, WARN  # noqa: E402
+from semantic_stereo_ros.nodes.health.health_messages import ERROR, MESSAGES, OK, WARN  # noqa: E402
 from semantic_stereo_ros.nodes.runtime.node_options import known_keys  # noqa: E402
 from semantic_stereo_ros.options import Option  # noqa: E402
 
@@ -136,10 +136,10 @@ def outputs() -> str:
     return table(("topic", "type", "split graph: node", "content"), rows)
 
 
-def findings() -> str:
+def messages() -> str:
     """The sentences of /diagnostics in the order in which they are looked for, values in italics."""
     rows = []
-    for key, entry in FINDINGS.items():
+    for key, entry in MESSAGES.items():
         sentence = QUOTED.get(key) or readable(entry.sentence)
         rows.append((LEVELS[entry.level], "nothing" if entry.blocks else "", sentence, readable(entry.remedy)))
     return table(("level", "comes out", "what /diagnostics says", "what to do"), rows)
@@ -150,7 +150,7 @@ def readable(template: str) -> str:
     return re.sub(r"\{(\w+)[^}]*\}", r"*\1*", template.replace("*", "\\*")).replace("**", "* *")
 
 
-PARTS: dict[str, Callable[[], str]] = {"outputs": outputs, "parameters": parameters, "findings": findings}
+PARTS: dict[str, Callable[[], str]] = {"outputs": outputs, "parameters": parameters, "messages": messages}
 
 
 def renewed(page: str, name: str, content: str) -> str:

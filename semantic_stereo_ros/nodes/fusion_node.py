@@ -33,7 +33,7 @@ PICTURES = frozenset({"left", "confidence"})
 SNAPSHOT_TIMEOUT_S = 10.0
 
 
-class FusionNode(JoiningNode):
+class FusionNode(JoiningNode[FusionStage]):
     """Measures and tracks what segmentation_node finds in what stereo_node measured."""
 
     title = "fusion"
@@ -89,8 +89,8 @@ class FusionNode(JoiningNode):
         pose = self._poses.at(item.stamp_ns) if self.input.use_pose else None
         frame = frame_of(rig, item.stamp_ns, left=left_of(item), disparity=disparity, pose_world_camera=pose)
         segmentation = message_to_segmentation(item.items["masks"])
-        with self.stage_lock:
-            scene = fuse(self.stage, frame, disparity, segmentation, {"decoding": time.monotonic() - start_s})
+        with self.using_stage() as stage:
+            scene = fuse(stage, frame, disparity, segmentation, {"decoding": time.monotonic() - start_s})
         done_s = time.monotonic()
         self.health.saw_scene(done_s, scene)
         self.health.took(done_s, processing=done_s - start_s)
@@ -110,7 +110,7 @@ class FusionNode(JoiningNode):
     def _save_snapshot(self, request: SaveSnapshot.Request, response: SaveSnapshot.Response) -> SaveSnapshot.Response:
         """Write the next frame, for which image and confidence are asked for, whoever else listens."""
         why = f"none came within {SNAPSHOT_TIMEOUT_S:g} s" if self.active else "the node is not active"
-        return write_snapshot(request, response, self._next_whole_scene, self.output, lambda: f"{why}: {self.judge()[1]}")
+        return write_snapshot(request, response, self._next_whole_scene, self.output, lambda: f"{why}: {self.verdict()[1]}")
 
     def _next_whole_scene(self) -> Scene | None:
         if not self.active:

@@ -11,20 +11,19 @@ from semantic_stereo_ros.nodes.health.stream_health import JoinHealth, StreamHea
 from semantic_stereo_ros.nodes.inputs.joined_inputs import JoinedInputs
 from semantic_stereo_ros.nodes.inputs.stamp_join import Joined
 from semantic_stereo_ros.nodes.outputs.publishers import OutputPublishers, outputs_of
-from semantic_stereo_ros.nodes.runtime.node_options import JoinConfig
-from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
+from semantic_stereo_ros.nodes.runtime.running_stage import StageT
+from semantic_stereo_ros.nodes.stage_node import Settings, StageNode
 
 DEMAND_PERIOD_S = 0.1
 """How soon a new subscriber is noticed."""
 
 
-class JoiningNode(StreamNode):
+class JoiningNode(StageNode[StageT]):
     """Subclasses say what they need of a frame (`required`, `extras`) and do the work on a `Joined` one."""
 
     def __init__(self, name: str, stage: str, stages: Iterable[str], **node_options: Any) -> None:
         """stage: whose outputs the node publishes; stages: whose parameters it has."""
-        super().__init__(name, stages, (*SECTIONS, "join"), **node_options)
+        super().__init__(name, stages, ("join",), **node_options)
         self.outputs = OutputPublishers(self, outputs_of(stage))
         self.health = StreamHealth(wanted=False)
         self._join_health = JoinHealth()
@@ -54,7 +53,7 @@ class JoiningNode(StreamNode):
     def start(self) -> None:
         with self._inputs_lock:
             self.health, self._join_health = StreamHealth(wanted=False), JoinHealth()
-            self._inputs = JoinedInputs(self, self._on_joined, self.settings.sections["join"], self.input.reliability)
+            self._inputs = JoinedInputs(self, self._on_joined, self.settings.join, self.input.reliability)
             self.health.inputs = self._inputs.health
 
     def stop(self) -> None:
@@ -65,10 +64,10 @@ class JoiningNode(StreamNode):
         super().stop()
 
     def settings_changed(self, before: Settings) -> None:
-        if not self.input.listens_as(before.sections["input"]):
+        if not self.input.listens_as(before.input):
             self.restart()
             return
-        config: JoinConfig = self.settings.sections["join"]
+        config = self.settings.join
         with self._inputs_lock:
             if self._inputs is not None:
                 self._inputs.join.seconds, self._inputs.join.megabytes = config.seconds, config.megabytes

@@ -13,13 +13,13 @@ from semantic_stereo_ros.nodes.inputs.stereo_input import StereoInput, check_inp
 from semantic_stereo_ros.nodes.inputs.synchroniser import Pair
 from semantic_stereo_ros.nodes.outputs.publishers import Output
 from semantic_stereo_ros.nodes.runtime.node_options import InputConfig
-from semantic_stereo_ros.nodes.stage_node import Settings
-from semantic_stereo_ros.nodes.stream_node import SECTIONS, StreamNode
+from semantic_stereo_ros.nodes.runtime.running_stage import StageT
+from semantic_stereo_ros.nodes.stage_node import Settings, StageNode
 from semantic_stereo_ros.stream import RateLimit
 from semantic_stereo_ros.types import Disparity, StereoFrame
 
 
-class PairingNode(StreamNode):
+class PairingNode(StageNode[StageT]):
     """Subclasses say who wants an answer (`wanted`) and give it (`answer`)."""
 
     made: Iterable[Output]
@@ -27,7 +27,7 @@ class PairingNode(StreamNode):
 
     def __init__(self, name: str, stages: Iterable[str], **node_options: Any) -> None:
         """stages: whose parameters the node has."""
-        super().__init__(name, stages, SECTIONS, **node_options)
+        super().__init__(name, stages, **node_options)
         self.inputs: StereoInput | None = None
         self._inputs_lock = threading.Lock()  # made and ended on the thread of a transition
         self.forget_stream()
@@ -50,7 +50,7 @@ class PairingNode(StreamNode):
 
     def heard(self, settings: Settings) -> InputConfig:
         """The part of the input's parameters that this node follows."""
-        return settings.sections["input"]
+        return settings.input
 
     # What StageNode asks ----------------------------------------------------------------------------------------------------
 
@@ -69,8 +69,8 @@ class PairingNode(StreamNode):
         super().stop()
 
     def check(self, settings: Settings) -> None:
-        check_inputs(settings.sections["input"], settings.pipeline.stereo.backend)
-        check_not_own(self, settings.sections["input"], self.made)
+        check_inputs(settings.input, settings.pipeline.stereo.backend)
+        check_not_own(self, settings.input, [output.topic for output in self.made])
 
     def settings_changed(self, before: Settings) -> None:
         config = self.heard(self.settings)
@@ -107,4 +107,4 @@ class PairingNode(StreamNode):
         self.note_published(item.stamp_ns, item.left.header.frame_id)
         frame, disparity = done
         if disparity is not None:
-            self._pair_watch.look(self.health, frame, disparity, self.input, self.settings.sections["diagnostics"], time.monotonic())
+            self._pair_watch.look(self.health, frame, disparity, self.input, self.settings.diagnostics, time.monotonic())

@@ -21,10 +21,11 @@ from semantic_stereo_ros.nodes.pairing_node import PairingNode
 from semantic_stereo_ros.nodes.runtime.executor import run_node
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.srv import SaveSnapshot
+from semantic_stereo_ros.stages import SegmentationStage
 from semantic_stereo_ros.types import Disparity, Scene, StereoFrame
 
 
-class PipelineNode(PairingNode):
+class PipelineNode(PairingNode[Pipeline]):
     """See README for the topics and `ros2 param list` for the parameters."""
 
     title = "stereo pipeline"
@@ -33,7 +34,7 @@ class PipelineNode(PairingNode):
     def __init__(self, **node_options: Any) -> None:
         super().__init__("pipeline_node", ("stereo", "segmentation", "fusion", "tracking"), **node_options)
         self._outputs = OutputPublishers(self)
-        self._prompts = PromptInputs(self, lambda: None if self.stage is None else self.stage.segmentation, lambda: self._view)
+        self._prompts = PromptInputs(self, self._segmentation, lambda: self._view, lambda: self.input.prompt_max_age_s, self.warn)
         self.create_service(SaveSnapshot, "save_snapshot", self._save_snapshot, callback_group=self.slow_group)
 
     def publishers(self) -> Iterable[OutputPublishers]:
@@ -41,6 +42,9 @@ class PipelineNode(PairingNode):
 
     def make_stage(self, config: PipelineConfig) -> Pipeline:
         return Pipeline(config)
+
+    def _segmentation(self) -> SegmentationStage | None:
+        return None if self.stage is None else self.stage.segmentation
 
     def forget_stream(self) -> None:
         super().forget_stream()
@@ -50,7 +54,7 @@ class PipelineNode(PairingNode):
 
     def review(self, now_s: float) -> None:
         super().review(now_s)
-        self._prompts.review(now_s)
+        self._prompts.review(self.health, now_s)
 
     def wanted(self) -> bool:
         return self.output.process_idle or self._outputs.wanted()
@@ -61,8 +65,8 @@ class PipelineNode(PairingNode):
 
     def answer(self, pair: Pair, inputs: StereoInput) -> tuple[StereoFrame, Disparity | None] | None:
         start_s = time.monotonic()
-        with self.stage_lock:
-            scene = self._process(pair, inputs)
+        with self.using_stage() as pipeline:
+            scene = self._process(pipeline, pair, inputs)
         if not self.active:
             return None
         processed_s = time.monotonic()
@@ -72,8 +76,8 @@ class PipelineNode(PairingNode):
             self._outputs.publish(scene, pair.left.header.frame_id, self.output)
         return scene.frame, scene.disparity
 
-    def _process(self, pair: Pair, inputs: StereoInput) -> Scene:
-        scene = self._last_scene = self.stage(inputs.frame(pair))
+    def _process(self, pipeline: Pipeline, pair: Pair, inputs: StereoInput) -> Scene:
+        scene = self._last_scene = pipeline(inputs.frame(pair))
         if "fusion" in scene.timings_s:  # not one between two masks
             self._view = PromptView(pair.stamp_ns, pair.left.header.frame_id, scene.frame.rig, scene.segmentation)
         return scene
@@ -82,13 +86,15 @@ class PipelineNode(PairingNode):
 
     def _save_snapshot(self, request: SaveSnapshot.Request, response: SaveSnapshot.Response) -> SaveSnapshot.Response:
         """Write the newest scene; while idle, process the newest pair for it. Takes a second, in which frames may be dropped."""
-        return write_snapshot(request, response, self._newest_scene, self.output, lambda: self.judge()[1])
+        return write_snapshot(request, response, self._newest_scene, self.output, lambda: self.verdict()[1])
 
     def _newest_scene(self) -> Scene | None:
-        with self.stage_lock:
+        if self.stage is None:
+            return None
+        with self.using_stage() as pipeline:
             scene, newest, inputs = self._last_scene if self.health.wanted else None, self._newest_pair, self.inputs
-            if scene is None and newest is not None and inputs is not None and self.stage is not None:
-                scene = self._process(newest, inputs)
+            if scene is None and newest is not None and inputs is not None:
+                scene = self._process(pipeline, newest, inputs)
         return scene
 
 

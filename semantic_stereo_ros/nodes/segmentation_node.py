@@ -18,7 +18,7 @@ from semantic_stereo_ros.nodes.runtime.executor import run_node
 from semantic_stereo_ros.stages import SegmentationStage
 
 
-class SegmentationNode(JoiningNode):
+class SegmentationNode(JoiningNode[SegmentationStage]):
     """Masks of the frames that stereo_node announces; of the newest one whenever it is free."""
 
     title = "segmentation"
@@ -26,7 +26,7 @@ class SegmentationNode(JoiningNode):
     def __init__(self, **node_options: Any) -> None:
         super().__init__("segmentation_node", "segmentation", ("segmentation",), **node_options)
         self._view: PromptView | None = None
-        self._prompts = PromptInputs(self, lambda: self.stage, lambda: self._view)
+        self._prompts = PromptInputs(self, lambda: self.stage, lambda: self._view, lambda: self.input.prompt_max_age_s, self.warn)
 
     def start(self) -> None:
         self._view = None
@@ -34,13 +34,13 @@ class SegmentationNode(JoiningNode):
 
     def review(self, now_s: float) -> None:
         super().review(now_s)
-        self._prompts.review(now_s)
+        self._prompts.review(self.health, now_s)
 
     def make_stage(self, config: PipelineConfig) -> SegmentationStage:
         return SegmentationStage(config)
 
     def required(self) -> frozenset[str]:
-        needs_disparity = self.stage.needs_disparity
+        needs_disparity = self.stage is not None and self.stage.needs_disparity
         return RIG | {"left"} | ({"disparity", "sigma", "confidence"} if needs_disparity else set())
 
     def work(self, item: Joined) -> None:
@@ -49,8 +49,8 @@ class SegmentationNode(JoiningNode):
         disparity = disparity_of(item, rig)
         frame = frame_of(rig, item.stamp_ns, left=left_of(item), disparity=disparity)
         decoded_s = time.monotonic()
-        with self.stage_lock:
-            segmentation = self.stage(frame, disparity)
+        with self.using_stage() as segment:
+            segmentation = segment(frame, disparity)
         done_s = time.monotonic()
         self.health.took(done_s, decoding=decoded_s - start_s, segmentation=done_s - decoded_s, processing=done_s - start_s)
         if not self.active:

@@ -23,7 +23,7 @@ from semantic_stereo_ros.stages import StereoStage
 from semantic_stereo_ros.types import Disparity, StereoFrame
 
 
-class StereoNode(PairingNode):
+class StereoNode(PairingNode[StereoStage]):
     """Rectifies where asked for, matches, and hands over. Only what somebody listens to is made; without a disparity's listener no
     pair is matched."""
 
@@ -58,8 +58,8 @@ class StereoNode(PairingNode):
         self.health.took(decoded_s, decoding=decoded_s - start_s)
         if not self._disparity_wanted():
             return frame, None
-        with self.stage_lock:
-            disparity = self.stage(frame)
+        with self.using_stage() as match:
+            disparity = match(frame)
         matched_s = time.monotonic()
         self.health.took(matched_s, stereo=matched_s - decoded_s, processing=matched_s - start_s)
         self.health.saw_disparity(matched_s, disparity)

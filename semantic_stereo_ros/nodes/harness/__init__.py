@@ -1,0 +1,1 @@
+"""Graphs of processes for demo, soak and bench: started, listened to, measured and ended."""

@@ -1,4 +1,4 @@
-"""An assessment as a /diagnostics message (REP-107): one status per part of a node, the summary first."""
+"""A verdict as a /diagnostics message (REP-107): one status per part of a node, the summary first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
-from semantic_stereo_ros.nodes.health.health_rules import Assessment, Status, assess
-from semantic_stereo_ros.nodes.health.process_usage import ResourceMonitor
+from semantic_stereo_ros.nodes.health.health_rules import Status, Verdict, judge
+from semantic_stereo_ros.nodes.health.process_usage import UsageMonitor
 from semantic_stereo_ros.nodes.health.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.runtime.node_options import DiagnosticsConfig
 
@@ -24,23 +24,23 @@ class Diagnostics:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._name = node.get_fully_qualified_name().strip("/")
-        self.resources = ResourceMonitor()
+        self.usage = UsageMonitor()
 
-    def tell(self, health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> Assessment:
+    def tell(self, health: StreamHealth, config: DiagnosticsConfig, now_s: float) -> Verdict:
         """Measure the process, judge, publish; to be called once a second."""
         working = health.halted is None and health.last_output_s is not None
-        if working != self.resources.begun:
-            self.resources.begin(now_s if working else None)
-        health.resources = self.resources.measure(now_s)
-        assessment = assess(health, config, now_s)
+        if working != self.usage.begun:
+            self.usage.begin(now_s if working else None)
+        health.usage = self.usage.measure(now_s)
+        verdict = judge(health, config, now_s)
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.status = [
             _message(f"{self._name}: {status.name}", status, platform.node() if status.name == "machine" else health.camera)
-            for status in assessment.statuses
+            for status in verdict.statuses
         ]
         self._publisher.publish(message)
-        return assessment
+        return verdict
 
 
 def diagnostic_array(name: str, stamp: Time, verdict: tuple[int, str], values: Mapping[str, str], hardware_id: str = "") -> DiagnosticArray:

@@ -1,4 +1,4 @@
-"""Every sentence that /diagnostics can say, with its level and its remedy. docs/ros.md's troubleshooting table is made from this one."""
+"""Every sentence that /diagnostics can say, with its level and its remedy. docs/ros.md's troubleshooting table is made from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Diagnosis:
 
 
 # In the order of the way from the camera to the objects.
-FINDINGS: dict[str, Entry] = {
+MESSAGES: dict[str, Entry] = {
     # the node itself
     "not_active": Entry(
         OK, "{state}: no frame is processed", "configure and activate the node (`ros2 lifecycle set`), or start it with autostart", True
@@ -183,8 +183,8 @@ FINDINGS: dict[str, Entry] = {
 
 
 def diagnose(key: str, **values: object) -> Diagnosis:
-    """The finding `key` with its templates filled in."""
-    entry = FINDINGS[key]
+    """What MESSAGES says under `key`, filled in."""
+    entry = MESSAGES[key]
     text = entry.sentence.format(**values)
     if not entry.quotes:
         text = f"{text}: {entry.remedy.format(**values)}"

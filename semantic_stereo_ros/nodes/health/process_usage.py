@@ -5,9 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-
-from semantic_stereo_ros.nodes.health.stream_health import ResourceHealth
 
 WARM_S = 60.0
 _STATM = Path("/proc/self/statm")
@@ -22,7 +21,19 @@ def resident_mb() -> float:
         return largest / 1e6 if sys.platform == "darwin" else largest / 1e3
 
 
-class ResourceMonitor:
+@dataclass
+class ProcessUsage:
+    """The process, MB. grown_mb: since it was warm, None before. gpu: used by torch, free and all of the card, None without CUDA."""
+
+    rss_mb: float = 0.0
+    grown_mb: float | None = None
+    cpu_fraction: float | None = None
+    gpu_used_mb: float | None = None
+    gpu_free_mb: float | None = None
+    gpu_total_mb: float | None = None
+
+
+class UsageMonitor:
     """Growth is counted from `warm_s` after the work began (`begin`): caches, pools and libraries have filled by then."""
 
     def __init__(self, warm_s: float = WARM_S) -> None:
@@ -39,9 +50,9 @@ class ResourceMonitor:
     def begun(self) -> bool:
         return self._began_s is not None
 
-    def measure(self, now_s: float) -> ResourceHealth:
+    def measure(self, now_s: float) -> ProcessUsage:
         """About 0.1 ms; torch is asked only where somebody else has imported it."""
-        found = ResourceHealth(rss_mb=resident_mb())
+        found = ProcessUsage(rss_mb=resident_mb())
         if self._warm_mb is None and self._began_s is not None and now_s - self._began_s >= self._warm_s:
             self._warm_mb = found.rss_mb
         if self._warm_mb is not None:

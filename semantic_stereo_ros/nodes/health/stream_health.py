@@ -1,4 +1,4 @@
-"""What a node knows of its own stream, from its inputs to its outputs. Filled where things happen, judged by assessment.py. No ROS types.
+"""What a node knows of its own stream, from its inputs to its outputs. Filled where things happen, judged by health_rules.py. No ROS types.
 
 Each part that a node does not have (no camera pair, no scene) stays empty and is neither shown nor judged.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from semantic_stereo_ros.geometry.epipolar import Finding
 from semantic_stereo_ros.geometry.row_watch import RowError
 from semantic_stereo_ros.nodes.health.health_messages import Diagnosis
+from semantic_stereo_ros.nodes.health.process_usage import ProcessUsage
 from semantic_stereo_ros.nodes.health.windows import Total, Window
 from semantic_stereo_ros.types import Disparity, ObjectState, Scene, SceneObject, SceneStatus
 
@@ -68,18 +69,6 @@ class JoinHealth:
 
 
 @dataclass
-class ResourceHealth:
-    """The process, MB. grown_mb: since it was warm, None before. gpu: used by torch, free and all of the card, None without CUDA."""
-
-    rss_mb: float = 0.0
-    grown_mb: float | None = None
-    cpu_fraction: float | None = None
-    gpu_used_mb: float | None = None
-    gpu_free_mb: float | None = None
-    gpu_total_mb: float | None = None
-
-
-@dataclass
 class StreamHealth:
     """Everything that /diagnostics tells of one node.
 
@@ -117,7 +106,7 @@ class StreamHealth:
     objects: str = ""
     row_error: RowError | None = None
     pair_findings: tuple[Finding, ...] = ()
-    resources: ResourceHealth = field(default_factory=ResourceHealth)
+    usage: ProcessUsage = field(default_factory=ProcessUsage)
 
     def took(self, now_s: float, **stages_s: float) -> None:
         """Wall seconds that stages of one frame took, in the order in which they are to be shown."""

@@ -1,0 +1,1 @@
+"""What comes into a node: subscribed to, brought together by stamp, and decoded into frames."""

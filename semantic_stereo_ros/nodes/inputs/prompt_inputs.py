@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 from semantic_stereo_ros.checks import SemanticStereoError
 from semantic_stereo_ros.geometry.box_projection import prompts_in_image
 from semantic_stereo_ros.msg import PromptArray
+from semantic_stereo_ros.nodes.health.stream_health import StreamHealth
 from semantic_stereo_ros.nodes.health.windows import SPAN_S
 from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
 from semantic_stereo_ros.nodes.messages.prompt_messages import (
@@ -24,8 +25,8 @@ from semantic_stereo_ros.nodes.messages.prompt_messages import (
     detections_to_prompts,
     to_prompts,
 )
-from semantic_stereo_ros.nodes.outputs.transforms import FrameTransforms
-from semantic_stereo_ros.nodes.stream_node import StreamNode
+from semantic_stereo_ros.nodes.runtime.lifecycle_shell import LifecycleShell
+from semantic_stereo_ros.nodes.runtime.transforms import FrameTransforms
 from semantic_stereo_ros.prompts import Prompt, PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.srv import ClearPrompts, SetPrompts
 from semantic_stereo_ros.stages import SegmentationStage
@@ -34,16 +35,26 @@ DETECTION_TOPICS = {"prompt_detections": "Detection2DArray", "prompt_detections_
 
 
 class PromptInputs:
-    """Made once by a node that segments. stage: its segmentation stage, None while unconfigured; view: its newest segmented frame.
+    """Made once by a node that segments. stage: its segmentation stage, None while unconfigured; view: its newest segmented frame;
+    max_age_s: how far the stamp of prompts may lie from that frame's; say: takes a sentence for the log.
 
     Everything runs in the node's slow group: a transform may be waited for. Refusals go to the caller of a service, those of a topic
     to the log and, for a few seconds, to /diagnostics.
     """
 
-    def __init__(self, node: StreamNode, stage: Callable[[], SegmentationStage | None], view: Callable[[], PromptView | None]) -> None:
+    def __init__(
+        self,
+        node: LifecycleShell,
+        stage: Callable[[], SegmentationStage | None],
+        view: Callable[[], PromptView | None],
+        max_age_s: Callable[[], float],
+        say: Callable[[str], None],
+    ) -> None:
         self._node = node
         self._stage = stage
         self._view = view
+        self._max_age_s = max_age_s
+        self._say = say
         self._transforms = FrameTransforms(node)
         self._lock = threading.Lock()
         self._issued = 0
@@ -65,9 +76,9 @@ class PromptInputs:
         for (topic, kind), callback in zip(DETECTION_TOPICS.items(), (self._on_detections, self._on_detections_3d)):
             self._node.create_subscription(getattr(messages, kind), topic, callback, 1, callback_group=self._node.slow_group)
 
-    def review(self, now_s: float) -> None:
+    def review(self, health: StreamHealth, now_s: float) -> None:
         """To be called about once a second: tell health what is in force and what was refused."""
-        health, stage = self._node.health, self._stage()
+        stage = self._stage()
         health.prompts = "" if stage is None else _sentence(stage.prompts)
         health.prompts_refused = self._refusal if now_s - self._refused_s < SPAN_S else ""
 
@@ -130,7 +141,7 @@ class PromptInputs:
                 stage.set_prompts(fresh)
         except SemanticStereoError as error:
             self._refusal, self._refused_s = str(error), time.monotonic()
-            self._node.warn(f"prompts were not taken: {error}")
+            self._say(f"prompts were not taken: {error}")
 
     # What a request refers to -----------------------------------------------------------------------------------------------
 
@@ -144,7 +155,7 @@ class PromptInputs:
     def _moment(self, header: Header) -> int:
         """The stamp of the prompts, ns; 0 = the newest frame. Raises PromptError for a frame that is long gone or not there yet."""
         stamp_ns, view = stamp_to_ns(header.stamp), self._view()
-        most_s = self._node.input.prompt_max_age_s
+        most_s = self._max_age_s()
         if stamp_ns and view is not None and abs(stamp_ns - view.stamp_ns) > most_s * 1e9:
             raise PromptError(
                 f"the prompts are for the frame of {stamp_ns / 1e9:.3f} s but the newest one is of {view.stamp_ns / 1e9:.3f} s, more than "

@@ -25,7 +25,6 @@ from semantic_stereo_ros.nodes.inputs.poses import PoseBuffer, StampBuffer
 from semantic_stereo_ros.nodes.inputs.synchroniser import Pair, PairSynchroniser, SkewTrend
 from semantic_stereo_ros.nodes.messages.conversions import image_to_array, stamp_to_ns
 from semantic_stereo_ros.nodes.messages.measured_messages import confidence_to_array, depth_to_array, disparity_to_array
-from semantic_stereo_ros.nodes.outputs.publishers import Output
 from semantic_stereo_ros.nodes.runtime.node_options import InputConfig
 from semantic_stereo_ros.nodes.runtime.qos import SUBSCRIPTION_OVERRIDES, own
 from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
@@ -47,9 +46,9 @@ def check_inputs(config: InputConfig, stereo_backend: str) -> None:
         raise ConfigError("input.confidence needs input.external depth or disparity: it is the confidence of what comes in there")
 
 
-def check_not_own(node: Node, config: InputConfig, outputs: Iterable[Output]) -> None:
-    """Raise ConfigError when a remapping makes the node hear one of its own outputs."""
-    own = {node.resolve_topic_name(output.topic) for output in outputs}
+def check_not_own(node: Node, config: InputConfig, outputs: Iterable[str]) -> None:
+    """Raise ConfigError when a remapping makes the node hear one of its own outputs (relative topics)."""
+    own = {node.resolve_topic_name(topic) for topic in outputs}
     for topic, ending in (*_image_topics(config).values(), *((topic, "") for topic in _info_topics(config).values())):
         heard = node.resolve_topic_name(topic) + ending
         if heard in own:

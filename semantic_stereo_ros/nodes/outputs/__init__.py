@@ -1,0 +1,1 @@
+"""What a node gives out: made and published only where somebody listens."""

@@ -36,9 +36,9 @@ from semantic_stereo_ros.nodes.messages.conversions import (
 from semantic_stereo_ros.nodes.messages.object_messages import marker_array, masks_message, objects_message
 from semantic_stereo_ros.nodes.outputs import vision_outputs
 from semantic_stereo_ros.nodes.outputs.target_frame import Placement, TargetFrame
-from semantic_stereo_ros.nodes.outputs.transforms import FrameTransforms
 from semantic_stereo_ros.nodes.runtime.node_options import OutputConfig
 from semantic_stereo_ros.nodes.runtime.qos import PUBLISHER_OVERRIDES, own
+from semantic_stereo_ros.nodes.runtime.transforms import FrameTransforms
 from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, Segmentation, StereoFrame
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)

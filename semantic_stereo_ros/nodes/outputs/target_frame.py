@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from semantic_stereo_ros.msg import ObjectDistanceArray
 from semantic_stereo_ros.nodes.messages.conversions import stamp_to_ns
-from semantic_stereo_ros.nodes.outputs.transforms import FrameTransforms, TransformError
+from semantic_stereo_ros.nodes.runtime.transforms import FrameTransforms, TransformError
 from semantic_stereo_ros.tracking.track import turned
 
 TIMEOUT_S = 0.1

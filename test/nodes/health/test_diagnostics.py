@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from semantic_stereo_ros.msg import ObjectDistanceArray
 from sensor_msgs.msg import Image
 
-from semantic_stereo_ros.nodes.health.process_usage import ResourceMonitor, resident_mb
+from semantic_stereo_ros.nodes.health.process_usage import UsageMonitor, resident_mb
 from semantic_stereo_ros.nodes.messages.conversions import make_header, stamp_to_ns
 from semantic_stereo_ros.synthetic import random_sequence
 
@@ -188,7 +188,7 @@ def test_a_publisher_that_offers_too_little_is_named(new_graph, make_camera):
 
 
 def test_growth_counts_from_when_the_process_is_warm():
-    monitor = ResourceMonitor(warm_s=60.0)
+    monitor = UsageMonitor(warm_s=60.0)
     assert monitor.measure(0.0).grown_mb is None
     monitor.begin(10.0)
     assert monitor.measure(20.0).grown_mb is None and monitor.measure(70.0).grown_mb == 0.0

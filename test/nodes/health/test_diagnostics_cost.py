@@ -77,11 +77,11 @@ def test_cost_of_diagnostics(new_graph, make_camera, monkeypatch, one_thread, re
             graph.until(lambda stamp_ns=stamp_ns: objects and stamp_to_ns(objects[-1].header.stamp) == stamp_ns, "an answer")
         rate_hz = FRAMES / (time.monotonic() - start_s)
         graph.until(lambda: meter.calls["_every_second"] and meter.calls["check_pair"], "what is done now and then")
-        sections = node.settings.sections
+        settings = node.settings
         periods_s = {
             "_every_second": 1.0,
-            "measure_rows": sections["diagnostics"].row_period_s,
-            "check_pair": sections["input"].health_period_s,
+            "measure_rows": settings.diagnostics.row_period_s,
+            "check_pair": settings.input.health_period_s,
         }
     finally:
         graph.executor.remove_node(node)

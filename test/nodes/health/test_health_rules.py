@@ -7,9 +7,9 @@ import pytest
 
 from semantic_stereo_ros.geometry.epipolar import Finding
 from semantic_stereo_ros.geometry.row_watch import RowError
-from semantic_stereo_ros.nodes.health.health_messages import ERROR, FINDINGS, OK, WARN, diagnose
-from semantic_stereo_ros.nodes.health.health_rules import assess
-from semantic_stereo_ros.nodes.health.stream_health import InputHealth, JoinHealth, ResourceHealth, StreamHealth
+from semantic_stereo_ros.nodes.health.health_messages import ERROR, MESSAGES, OK, WARN, diagnose
+from semantic_stereo_ros.nodes.health.health_rules import judge
+from semantic_stereo_ros.nodes.health.stream_health import InputHealth, JoinHealth, ProcessUsage, StreamHealth
 from semantic_stereo_ros.nodes.health.windows import Total, Window
 from semantic_stereo_ros.nodes.runtime.node_options import DiagnosticsConfig
 from semantic_stereo_ros.pipeline import Pipeline
@@ -119,14 +119,14 @@ FAULTS = [
         "output_qos",
         "does not get /objects, its quality of service does not fit: /rviz",
     ),
-    (put("resources", ResourceHealth(900.0, 600.0)), WARN, "memory_growth", "grown by 600 MB to 900 MB"),
-    (put("resources", ResourceHealth(900.0, 0.0, None, 7900.0, 100.0, 8000.0)), WARN, "gpu_memory", "100 MB of GPU memory are free"),
+    (put("usage", ProcessUsage(900.0, 600.0)), WARN, "memory_growth", "grown by 600 MB to 900 MB"),
+    (put("usage", ProcessUsage(900.0, 0.0, None, 7900.0, 100.0, 8000.0)), WARN, "gpu_memory", "100 MB of GPU memory are free"),
 ]
 
 
 def test_running():
-    found = assess(healthy(), CONFIG, NOW)
-    assert (found.level, found.message, found.findings) == (OK, "running at 0.2 Hz", ())
+    found = judge(healthy(), CONFIG, NOW)
+    assert (found.level, found.message, found.diagnoses) == (OK, "running at 0.2 Hz", ())
     assert [s.name for s in found.statuses] == ["summary", "inputs", "pairing", "processing", "outputs", "machine"] or [
         s.name for s in found.statuses
     ] == ["summary", "inputs", "pairing", "processing", "scene", "outputs", "machine"]
@@ -136,8 +136,8 @@ def test_running():
 def test_each_fault_is_named_while_it_lasts(change, level, key, words):
     health = healthy()
     change(health)
-    found = assess(health, CONFIG, NOW)
-    assert [d.key for d in found.findings] == [key] and found.level == level == FINDINGS[key].level
+    found = judge(health, CONFIG, NOW)
+    assert [d.key for d in found.diagnoses] == [key] and found.level == level == MESSAGES[key].level
     assert words in found.message
     assert found.message in [s.message for s in found.statuses[1:]] or health.halted is not None
 
@@ -150,14 +150,14 @@ def test_each_fault_is_named_while_it_lasts(change, level, key, words):
     ],
 )
 def test_rates_are_judged_where_a_threshold_is_set(config, key):
-    found = assess(healthy(), config, NOW)
-    assert found.findings[0].key == key and "0.2 Hz" in found.message
+    found = judge(healthy(), config, NOW)
+    assert found.diagnoses[0].key == key and "0.2 Hz" in found.message
 
 
 def test_every_finding_has_a_test_and_a_remedy():
     tested = {key for _, _, key, _ in FAULTS} | {"slow_input", "slow_output"}
-    assert tested | {"loading", "load_failed"} == set(FINDINGS)
-    for key, entry in FINDINGS.items():
+    assert tested | {"loading", "load_failed"} == set(MESSAGES)
+    for key, entry in MESSAGES.items():
         assert len(entry.remedy) > 10, key
         names = {name for text in (entry.sentence, entry.remedy) for _, name, _, _ in string.Formatter().parse(text) if name}
         values = {name: 1 if name not in ("text", "reason", "why", "who", "what") else "x" for name in names}
@@ -169,8 +169,8 @@ def test_what_stops_everything_is_said_before_what_is_graver_but_does_not():
     health.pair_findings = (Finding("swapped", "left and right are swapped", True),)
     health.unserved = {"/objects": "/rviz"}
     lose("right")(health)
-    found = assess(health, CONFIG, NOW)
-    assert [d.key for d in found.findings] == ["silent", "output_qos"] and found.message.endswith("(and 1 more)")
+    found = judge(health, CONFIG, NOW)
+    assert [d.key for d in found.diagnoses] == ["silent", "output_qos"] and found.message.endswith("(and 1 more)")
     waiting = {s.name: s.message for s in found.statuses}
     assert waiting["outputs"].startswith("a subscriber does not get /objects")
     assert waiting["processing"].startswith("waits: no image has come on /right/image")
@@ -180,14 +180,14 @@ def test_the_gravest_is_said_first_where_nothing_is_stopped():
     health = healthy()
     put("join.skew_s", filled(0.008))(health)
     health.row_error = RowError(40, 3.1, 4.0, 3.1)
-    found = assess(health, CONFIG, NOW)
-    assert [d.key for d in found.findings] == ["rows_off", "skew"] and found.level == ERROR
+    found = judge(health, CONFIG, NOW)
+    assert [d.key for d in found.diagnoses] == ["rows_off", "skew"] and found.level == ERROR
 
 
 def test_a_part_says_all_that_is_wrong_with_it():
     health = healthy()
     health.row_error, health.valid_fraction = RowError(40, 1.4, 2.0, 1.4), filled(0.1)
-    messages = {s.name: s.message for s in assess(health, CONFIG, NOW).statuses}
+    messages = {s.name: s.message for s in judge(health, CONFIG, NOW).statuses}
     assert "1.4 px apart" in messages["scene"] and "; also: only 10% of the pixels" in messages["scene"]
     assert messages["summary"].endswith("(and 1 more)")
 
@@ -196,40 +196,40 @@ def test_the_cheap_row_watch_overrules_the_thorough_check_which_looks_less_often
     health = healthy()
     health.pair_findings = (Finding("unrectified", "the pair is not rectified", True),)
     health.row_error = RowError(40, 0.1, 0.2, 0.1)
-    assert assess(health, CONFIG, NOW).level == OK
+    assert judge(health, CONFIG, NOW).level == OK
     health.row_error = RowError(3)
-    assert assess(health, CONFIG, NOW).level == ERROR
+    assert judge(health, CONFIG, NOW).level == ERROR
 
 
 def test_stamps_too_far_apart_are_said_with_their_distance():
     health = healthy()
     put("join.joined", Window())(health)
     health.inputs["right"].newest_stamp_ns = 1_040_000_000
-    assert "40.0 ms apart" in assess(health, CONFIG, NOW).message
+    assert "40.0 ms apart" in judge(health, CONFIG, NOW).message
 
 
 def test_what_is_only_missing_is_no_fault_in_the_first_seconds():
     health = healthy()
     health.started_s, health.output = NOW - 2.0, Window()
     lose("left", "right")(health)
-    assert assess(health, CONFIG, NOW).level == OK and assess(health, CONFIG, NOW).message.startswith("starting: no image")
-    assert assess(health, CONFIG, NOW + 5.0).level == WARN
+    assert judge(health, CONFIG, NOW).level == OK and judge(health, CONFIG, NOW).message.startswith("starting: no image")
+    assert judge(health, CONFIG, NOW + 5.0).level == WARN
 
 
 def test_a_frame_in_work_is_unfinished_only_when_it_takes_long():
     health = healthy()
     health.output, health.busy_since_s = Window(), NOW - 1.0
-    assert assess(health, CONFIG, NOW).findings == ()
-    assert assess(health, CONFIG, NOW + 3.9).findings == ()
+    assert judge(health, CONFIG, NOW).diagnoses == ()
+    assert judge(health, CONFIG, NOW + 3.9).diagnoses == ()
     health.busy_since_s = NOW - 1.1
-    assert [d.key for d in assess(health, CONFIG, NOW + 3.9).findings] == ["unfinished"]
+    assert [d.key for d in judge(health, CONFIG, NOW + 3.9).diagnoses] == ["unfinished"]
 
 
 def test_stamps_of_another_clock_have_no_age():
     health = healthy()
     health.age_s = Window()
     health.published(NOW, 1.7e9)
-    found = assess(health, CONFIG, NOW)
+    found = judge(health, CONFIG, NOW)
     values = {key: value for status in found.statuses for key, value in status.values.items()}
     assert found.level == OK and values["age p50 / p95 (ms)"] == "none" and "1700000000 s behind" in values["clock"]
 
@@ -238,7 +238,7 @@ def test_a_good_answer_ends_the_last_error():
     health = healthy()
     health.last_error = "the baseline is zero"
     health.published(NOW, 0.1)
-    assert assess(health, CONFIG, NOW).level == OK
+    assert judge(health, CONFIG, NOW).level == OK
 
 
 def test_values_hold_the_numbers():
@@ -246,7 +246,7 @@ def test_values_hold_the_numbers():
     health.took(NOW, stereo=0.020, segmentation=0.010)
     health.took(NOW, stereo=0.040, segmentation=0.010)
     health.backends = {"stereo": "sgbm"}
-    values = {f"{s.name}: {key}": value for s in assess(health, CONFIG, NOW).statuses for key, value in s.values.items()}
+    values = {f"{s.name}: {key}": value for s in judge(health, CONFIG, NOW).statuses for key, value in s.values.items()}
     assert values["processing: stereo p50 / p95 (ms)"] == "30.0 / 39.0" and values["processing: stereo backend"] == "sgbm"
     assert values["inputs: left rate (Hz)"] == "0.20" and values["pairing: paired (%)"] == "100"
     assert values["scene: pixels with disparity (%)"] == "80.0" and values["outputs: age p50 / p95 (ms)"] == "50.0 / 50.0"
@@ -276,7 +276,7 @@ def test_tracked_objects_are_counted_by_state_with_their_scores():
     for index, (state, score) in changed.items():
         objects[index] = dataclasses.replace(objects[index], state=state, score=score)
     health = healthy()
-    assert "objects" not in next(s for s in assess(health, CONFIG, NOW).statuses if s.name == "scene").values
+    assert "objects" not in next(s for s in judge(health, CONFIG, NOW).statuses if s.name == "scene").values
     for shown, said in ((objects, f"{len(objects) - 2} visible, 1 occluded, 1 lost; scores 0.25 to 0.75"), ([], "none")):
         health.saw_scene(NOW, dataclasses.replace(scene, objects=tuple(shown)))
-        assert next(s for s in assess(health, CONFIG, NOW).statuses if s.name == "scene").values["objects"] == said
+        assert next(s for s in judge(health, CONFIG, NOW).statuses if s.name == "scene").values["objects"] == said

@@ -160,3 +160,11 @@ def test_clear_forgets_what_waits():
     ring.clear()
     assert ring.waiting == (0, 0.0)
     assert [add(ring, part, 1) for part in ("disparity", "masks")] == [None, 1]
+
+
+def test_a_frame_that_became_whole_by_needing_less_is_passed_over_for_a_newer_one():
+    ring = join()
+    add(ring, "disparity", 0)
+    ring.require(("disparity",))
+    assert add(ring, "disparity", 1) == 1
+    assert ring.counts.superseded == 1 and ring.counts.missing == {} and ring.waiting == (0, 0.0)

@@ -23,6 +23,7 @@ from semantic_stereo_ros.types import StereoRig
 pytestmark = pytest.mark.xdist_group("dds")
 
 RIG = StereoRig((64, 48), fx=100.0, fy=100.0, cx=31.5, cy=23.5, baseline_m=0.2, doffs_px=3.0)
+TOPICS = [output.topic for output in OUTPUTS]
 RNG = np.random.default_rng(0)
 LEFT, RIGHT = RNG.integers(0, 255, (2, 48, 64, 3), np.uint8)
 DEPTH_M = RNG.uniform(0.5, 8.0, RIG.shape).astype(np.float32)
@@ -378,8 +379,8 @@ def test_no_node_may_hear_itself(new_graph, remapping, config):
     node = rclpy.create_node("deaf", context=new_graph().context, namespace="robot", cli_args=["--ros-args", "-r", remapping])
     try:
         with pytest.raises(ConfigError, match="which this node publishes itself: remap the input"):
-            check_not_own(node, InputConfig(**config), OUTPUTS)
+            check_not_own(node, InputConfig(**config), TOPICS)
         other = InputConfig() if config.get("external") else InputConfig(external="depth")
-        check_not_own(node, other, OUTPUTS[:3])
+        check_not_own(node, other, TOPICS[:3])
     finally:
         node.destroy_node()

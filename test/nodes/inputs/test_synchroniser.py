@@ -28,6 +28,12 @@ def test_equal_stamps_pair_whichever_side_comes_first():
     assert sync.counts.exact == sync.counts.pairs == 2 and sync.counts.unpaired_left == sync.counts.unpaired_right == 0
 
 
+def test_a_pair_that_comes_again_is_not_paired_again():
+    sync = PairSynchroniser(0)
+    assert feed(sync, ("L", 0), ("R", 0), ("L", 0), ("R", 0), ("R", 33), ("L", 33), ("R", 33), ("L", 33)) == [(0, 0), (33, 33)]
+    assert sync.counts.pairs == 2 and sync.counts.late == 4 and sync.counts.unpaired_left == sync.counts.unpaired_right == 2
+
+
 def test_late_side_pairs_after_several_frames():
     assert feed(PairSynchroniser(0), ("L", 0), ("L", 33), ("L", 66), ("R", 0), ("R", 33), ("R", 66)) == [(0, 0), (33, 33), (66, 66)]
 

@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from semantic_stereo_ros.nodes.messages.conversions import matrix_to_pose, pose_to_matrix
 from semantic_stereo_ros.nodes.messages.prompt_messages import box_in_space, detections_3d_to_prompts, detections_to_prompts
-from semantic_stereo_ros.nodes.outputs import transforms
-from semantic_stereo_ros.nodes.outputs.transforms import FrameTransforms
+from semantic_stereo_ros.nodes.runtime import transforms
+from semantic_stereo_ros.nodes.runtime.transforms import FrameTransforms
 from semantic_stereo_ros.prompts import Box3dPrompt, BoxPrompt, PromptError
 
 

@@ -1,5 +1,6 @@
 """What is published of a Scene, and that nobody computes what nobody wants. One node in this process, real DDS."""
 
+import array
 import dataclasses
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: no DDS to test with")
 pytest.importorskip("semantic_stereo_ros.msg", reason="the messages are not built: run `make build`")
 
+from semantic_stereo_ros.msg import ObjectDistanceArray
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from semantic_stereo_ros.nodes.messages import conversions
@@ -77,12 +79,95 @@ def test_output_that_fails_does_not_keep_the_others_back(scene, new_graph, monke
     assert received[0].p[3] == 0.0 and received[0].width == 320
 
 
-def test_every_output_can_be_made_with_and_without_objects(scene):
-    for shown in (scene, blind(scene)):
-        view = publishers.View(shown, HEADER, OutputConfig())
-        for output in publishers.OUTPUTS:
-            message = output.make(view)
-            assert message is None or isinstance(message, output.kind)
+def without_objects(scene):
+    """The same view, measured as well, with nothing segmented in it."""
+    empty = Segmentation((LabelLayer(np.zeros(scene.frame.shape, np.uint16)),), (), scene.segmentation.ground)
+    return dataclasses.replace(scene, segmentation=empty, objects=(), status=SceneStatus.NO_OBJECTS)
+
+
+WITHHELD_WHEN_BLIND = {"obstacles", "clearing"}
+
+
+@pytest.mark.parametrize("change", [lambda scene: scene, without_objects, blind], ids=["objects", "no objects", "blind"])
+def test_every_output_is_a_message_but_for_what_cannot_be_told(scene, change):
+    """Only clouds that would say 'free' are withheld, and only when nothing is measured: silence there, an answer everywhere else."""
+    view = publishers.View(change(scene), HEADER, OutputConfig())
+    made = {output.topic: output.make(view) for output in publishers.OUTPUTS}
+    withheld = {topic for topic, message in made.items() if message is None}
+    assert withheld == (WITHHELD_WHEN_BLIND if change is blind else set())
+    for output in publishers.OUTPUTS:
+        assert output.topic in withheld or isinstance(made[output.topic], output.kind), output.topic
+
+
+def content(value):
+    """All that a message says, comparable: NaN equals NaN. (Serialised messages differ in what lies between their fields.)"""
+    if hasattr(value, "get_fields_and_field_types"):
+        return {name: content(getattr(value, name)) for name in value.get_fields_and_field_types()}
+    if isinstance(value, (array.array, np.ndarray)):
+        return value.tobytes()
+    if isinstance(value, (list, tuple)):
+        return [content(item) for item in value]
+    return repr(value)
+
+
+def spoiled(scene, part):
+    """The scene of a node that did not get one part of it: frame_of and message_to_disparity put black and NaN there."""
+    if part == "left":
+        return dataclasses.replace(scene, frame=dataclasses.replace(scene.frame, left=np.zeros_like(scene.frame.left)))
+    unknown = np.full(scene.frame.shape, np.nan, np.float32)
+    return dataclasses.replace(scene, disparity=dataclasses.replace(scene.disparity, confidence=unknown))
+
+
+@pytest.mark.parametrize("output", publishers.outputs_of("fusion"), ids=lambda output: output.topic)
+def test_needs_names_every_part_that_an_output_reads(scene, output):
+    """What fusion_node can make without a part is the same message; what it cannot is not."""
+    whole = content(output.make(publishers.View(scene, HEADER, OutputConfig())))
+    for part in ("left", "confidence"):
+        message = output.make(publishers.View(spoiled(scene, part), HEADER, OutputConfig()))
+        assert (content(message) == whole) == (part not in output.needs), part
+
+
+@pytest.mark.xdist_group("dds")
+@pytest.mark.parametrize(
+    ("lacking", "topics"),
+    [
+        (set(), ("objects", "points", "overlay")),
+        ({"confidence"}, ("objects", "overlay")),
+        ({"left"}, ("objects",)),
+        ({"left", "confidence"}, ("objects",)),
+    ],
+)
+def test_what_lacks_a_part_is_withheld_and_the_rest_published(scene, heard, lacking, topics):
+    assert heard.publish(scene, "left", OutputConfig(), frozenset(lacking)) == topics
+
+
+@pytest.fixture(scope="module")
+def heard(new_graph):
+    """The outputs of fusion_node, of which three are subscribed to."""
+    graph = new_graph()
+    published = publishers.OutputPublishers(graph.node, publishers.outputs_of("fusion"))
+    for topic, kind in (("objects", ObjectDistanceArray), ("points", PointCloud2), ("overlay", Image)):
+        graph.subscribe(kind, topic)
+    counts = [publisher for _, publisher in published._publishers]
+    graph.until(lambda: sum(p.get_subscription_count() for p in counts) == 3, "three subscriptions")
+    assert published.needs() == {"left", "confidence"}
+    return published
+
+
+def test_a_node_of_one_stage_makes_its_outputs_of_what_it_has(scene):
+    """stereo_node announces before anything is matched, and matches before anything is segmented; segmentation_node has masks alone."""
+    has = {
+        "announcement": publishers.PartialScene(scene.frame),
+        "stereo": publishers.PartialScene(scene.frame, scene.disparity),
+        "segmentation": publishers.PartialScene(scene.frame, segmentation=scene.segmentation),
+    }
+    whole = publishers.View(scene, HEADER, OutputConfig())
+    for stage, partial_scene in has.items():
+        outputs = publishers.outputs_of(stage)
+        assert outputs, stage
+        for output in outputs:
+            message = output.make(publishers.View(partial_scene, HEADER, OutputConfig()))
+            assert content(message) == content(output.make(whole)), output.topic
 
 
 def test_obstacles_are_withheld_when_nothing_can_be_told_and_empty_when_nothing_is_there(scene):

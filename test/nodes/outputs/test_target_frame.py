@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from semantic_stereo_ros.nodes.messages.conversions import make_header
 from semantic_stereo_ros.nodes.outputs.target_frame import Placement, TargetFrame
-from semantic_stereo_ros.nodes.outputs.transforms import TransformError
+from semantic_stereo_ros.nodes.runtime.transforms import TransformError
 
 INSTALLED = importlib.util.find_spec("tf2_ros") is not None
 OPTICAL_TO_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
