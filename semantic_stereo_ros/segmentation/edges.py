@@ -22,7 +22,8 @@ _BREAK_SIGMAS, _BREAK_SHARE, _BREAK_PX = 4.0, 0.04, 0.8
 
 
 def fill_from_nearest(known: np.ndarray, *images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """((h, w) float32 distance to the nearest known pixel, images with every unknown pixel set to the value of that pixel)."""
+    """Nearest-neighbour filling by a distance transform: ((h, w) float32 distance to the nearest known pixel, images with every unknown
+    pixel set to the value of that pixel)."""
     unknown = np.logical_not(known).astype(np.uint8)
     if known.all() or not known.any():
         return np.where(known, np.float32(0), np.float32(np.inf)), list(images)

@@ -35,7 +35,8 @@ def grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed
 
 
 def fill_holes(labels: np.ndarray, count: int, largest_share: float) -> np.ndarray:
-    """(h, w) labels with every hole closed that is smaller than `largest_share` of the object around it, whatever is seen through it."""
+    """(h, w) labels with every hole closed (a connected component of what is not the object, away from its box's rim) that is smaller than
+    `largest_share` of the object around it, whatever is seen through it."""
     from scipy import ndimage
 
     filled = labels.copy()

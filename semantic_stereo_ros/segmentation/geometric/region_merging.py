@@ -46,7 +46,8 @@ def cut_into_pieces(core: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> tup
 
 
 def join_pieces(labels: np.ndarray, count: int, d_inside: np.ndarray, allowed: np.ndarray) -> tuple[int, np.ndarray]:
-    """(count, labels) after joining the pieces whose insides agree along most of their common border, strongest bond first."""
+    """(count, labels) after joining the pieces whose insides agree along most of their common border: agglomerative clustering on the
+    region adjacency graph, strongest bond first."""
     agreeing, total = _borders(labels, count, d_inside, allowed)
     return join(labels, count, _agglomerate(agreeing, total))
 
@@ -67,7 +68,7 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
 
 
 def join(labels: np.ndarray, count: int, bonds: list[tuple[int, int]]) -> tuple[int, np.ndarray]:
-    """(count, labels) with every bonded pair of labels made one."""
+    """(count, labels) with the connected components of the bonds made one label each."""
     return _relabel(edges.lowest_joined(count, bonds), labels)
 
 
@@ -114,7 +115,7 @@ def _borders(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray)
 
 
 def _agglomerate(agreeing: dict, total: dict) -> list[tuple[int, int]]:
-    """Bonds that hold, by agglomerative clustering: a joined piece inherits the borders of both, so that one leak cannot chain many."""
+    """Bonds that hold. A joined piece inherits the borders of both, so that one leak cannot chain many pieces."""
     bonds = []
     neighbours: dict[int, dict[int, list[float]]] = {}
     for (a, b), number in total.items():
