@@ -49,7 +49,7 @@ def join_pieces(labels: np.ndarray, count: int, d_inside: np.ndarray, allowed: n
     """(count, labels) after joining the pieces whose insides agree along most of their common border: agglomerative clustering on the
     region adjacency graph, strongest bond first."""
     agreeing, total = _borders(labels, count, d_inside, allowed)
-    return join(labels, count, _agglomerate(agreeing, total))
+    return _relabel(edges.lowest_joined(count, _agglomerate(agreeing, total)), labels)
 
 
 def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> tuple[int, np.ndarray]:
@@ -68,8 +68,11 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
 
 
 def join(labels: np.ndarray, count: int, bonds: list[tuple[int, int]]) -> tuple[int, np.ndarray]:
-    """(count, labels) with the connected components of the bonds made one label each."""
-    return _relabel(edges.lowest_joined(count, bonds), labels)
+    """(count, labels) with the connected components of the bonds made one label each, in the order of their highest one."""
+    lowest = edges.lowest_joined(count, bonds)
+    highest = np.zeros(count + 1, np.intp)
+    np.maximum.at(highest, lowest, np.arange(count + 1))
+    return _relabel(highest[lowest], labels)
 
 
 def join_unless(refused: np.ndarray, labels: np.ndarray, joined: np.ndarray) -> tuple[int, np.ndarray]:
