@@ -120,6 +120,29 @@ class Box3dPrompt(Prompt):
             raise PromptError(f"the orientation of {name} must be a unit quaternion (x, y, z, w), got {self.box.orientation_xyzw.tolist()}")
 
 
+@dataclass(frozen=True, eq=False)
+class JointPrompt:
+    """What the 2D prompts of one object say together. points: in their order; box_xyxy: px, the smallest box that holds all boxes;
+    mask: (H, W) bool, the union of all masks; None where there is none."""
+
+    points: tuple[PointPrompt, ...] = ()
+    box_xyxy: tuple[float, float, float, float] | None = None
+    mask: np.ndarray | None = None
+
+
+def joint_prompt(prompts: Iterable[Prompt]) -> JointPrompt:
+    """The prompts of one object as one; 3D boxes must have become 2D ones before (PromptSet.in_image)."""
+    prompts = tuple(prompts)
+    boxes = [p.box_xyxy for p in prompts if isinstance(p, BoxPrompt)]
+    masks = [p.mask for p in prompts if isinstance(p, MaskPrompt)]
+    x_min, y_min, x_max, y_max = zip(*boxes) if boxes else ((),) * 4
+    return JointPrompt(
+        points=tuple(p for p in prompts if isinstance(p, PointPrompt)),
+        box_xyxy=(min(x_min), min(y_min), max(x_max), max(y_max)) if boxes else None,
+        mask=np.logical_or.reduce(masks) if masks else None,
+    )
+
+
 def source_key_of(object_id: int) -> str:
     """Instance.source_key of what a backend finds for the prompts of this object."""
     return f"prompt:{object_id}"

@@ -36,8 +36,6 @@ from semantic_stereo_ros.types import (
 
 logger = logging.getLogger(__name__)
 
-MIN_KNOWN_FRACTION = 0.05
-
 
 class Backend(Protocol):
     """What StereoBackend and SegmentationBackend have in common."""
@@ -345,12 +343,9 @@ def close_all(*fresh: Backend | None) -> None:
 
 def _status(disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...]) -> tuple[SceneStatus, str]:
     """'No objects' is an answer only if the view could be measured and nothing at all was segmented in it."""
-    known = float(np.count_nonzero(disparity.valid)) / disparity.disparity_px.size
-    if known < MIN_KNOWN_FRACTION:
-        return (
-            SceneStatus.CANNOT_TELL,
-            f"only {known:.1%} of the pixels have a known disparity; check focus, light, rectification and the disparity range",
-        )
+    if not disparity.can_tell():
+        share = f"only {disparity.known_fraction:.1%} of the pixels have a known disparity"
+        return SceneStatus.CANNOT_TELL, f"{share}; check focus, light, rectification and the disparity range"
     if not objects and masks.object_instances:
         return SceneStatus.OK, f"{len(masks.object_instances)} objects are seen for the first time and not confirmed yet"
     return (SceneStatus.OK, "") if objects else (SceneStatus.NO_OBJECTS, "")

@@ -199,6 +199,9 @@ def as_rgb8(image: np.ndarray) -> np.ndarray:
     return image
 
 
+MIN_KNOWN_FRACTION = 0.05
+
+
 @dataclass(frozen=True, eq=False)
 class Disparity:
     """Result of the stereo stage, in the left image's pixels.
@@ -224,6 +227,15 @@ class Disparity:
     def valid(self) -> np.ndarray:
         """(H, W) bool: disparity known and in front of the camera."""
         return self.disparity_px + self.rig.doffs_px > 0
+
+    @property
+    def known_fraction(self) -> float:
+        """Share of the pixels that are valid, 0..1."""
+        return float(np.count_nonzero(self.valid)) / self.disparity_px.size
+
+    def can_tell(self) -> bool:
+        """Whether enough of the view is known for 'nothing is there' to be an answer: MIN_KNOWN_FRACTION of the pixels."""
+        return self.known_fraction >= MIN_KNOWN_FRACTION
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import yaml
 
-from semantic_stereo_ros.fusion.assemble import CLASS_BACKGROUND, CLASS_GROUND
+from semantic_stereo_ros.fusion.assemble import CLASS_GROUND
 from semantic_stereo_ros.resources import share_file
 from semantic_stereo_ros.types import Instance
 
@@ -12,7 +12,7 @@ def test_the_map_names_what_the_code_writes():
     names = {entry["id"]: entry["name"] for entry in labels}
     unknown = Instance(label=1)
     assert len(names) == len(labels)
-    assert names[CLASS_BACKGROUND] == "background"
+    assert names[0] == "background"
     assert names[CLASS_GROUND] == "ground"
     assert names[unknown.class_id] == unknown.class_name
     assert all(0 <= i <= 255 and len(e["color"]) == 3 for i, e in zip(names, labels))

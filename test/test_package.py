@@ -20,7 +20,7 @@ import semantic_stereo_ros
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_names
 
 ROOT = Path(semantic_stereo_ros.__file__).resolve().parent.parent
-HEAVY = ("torch", "onnxruntime", "open3d", "matplotlib", "transformers", "sam2", "rclpy", "scipy.optimize", "scipy.spatial", "scipy.stats")
+HEAVY = ("torch", "onnxruntime", "matplotlib", "transformers", "sam2", "rclpy", "scipy.optimize", "scipy.spatial", "scipy.stats")
 
 
 def read_setup_cfg() -> configparser.ConfigParser:
@@ -111,7 +111,7 @@ def test_import_of_a_backend_loads_no_heavy_library(stage, name):
 
 
 def test_import_of_the_command_line_loads_no_ros():
-    assert loaded_after("import semantic_stereo_ros.cli.main", ("rclpy", "sensor_msgs", "torch", "open3d")) == []
+    assert loaded_after("import semantic_stereo_ros.cli.main", ("rclpy", "sensor_msgs", "torch")) == []
 
 
 def test_all_but_the_nodes_imports_without_ros_torch_and_unix_modules():

@@ -15,6 +15,7 @@ from semantic_stereo_ros.prompts import (
     PromptError,
     PromptSet,
     check_takes_prompts,
+    joint_prompt,
 )
 from semantic_stereo_ros.registry import backend_names
 from semantic_stereo_ros.types import OrientedBox
@@ -22,6 +23,19 @@ from semantic_stereo_ros.types import OrientedBox
 
 def box(center, size=(1.0, 1.0, 1.0), rotvec=(0.0, 0.0, 0.0)) -> OrientedBox:
     return OrientedBox(np.array(center, float), np.array(size, float), Rotation.from_rotvec(rotvec).as_quat())
+
+
+def test_prompts_of_one_object_add_up():
+    left, right = np.zeros((2, 4, 6), bool)
+    left[1, :2], right[2, 1:4] = True, True
+    points = (PointPrompt(1, (3.0, 2.0)), PointPrompt(1, (5.0, 1.0), positive=False))
+    boxes = (BoxPrompt(1, (1.0, 0.5, 3.0, 2.0)), BoxPrompt(1, (2.0, 0.0, 5.5, 1.0)))
+    joint = joint_prompt((points[0], boxes[0], MaskPrompt(1, left), boxes[1], points[1], MaskPrompt(1, right)))
+    assert joint.points == points
+    assert joint.box_xyxy == (1.0, 0.0, 5.5, 2.0)
+    assert joint.mask is not None and np.argwhere(joint.mask).tolist() == [[1, 0], [1, 1], [2, 1], [2, 2], [2, 3]]
+    nothing = joint_prompt(())
+    assert nothing.points == () and nothing.box_xyxy is None and nothing.mask is None
 
 
 @pytest.mark.parametrize(

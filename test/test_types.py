@@ -69,6 +69,16 @@ def test_validity_counts_doffs():
     assert disparity.valid[0, :4].tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize(("known", "enough"), [(0, False), (19, False), (20, True), (400, True)])
+def test_a_view_can_tell_from_a_twentieth_of_its_pixels_on(known, enough):
+    rig = StereoRig((20, 20), 30.0, 30.0, 9.5, 9.5, 0.1)
+    values = np.full(400, np.nan, np.float32)
+    values[:known] = 3.0
+    disparity = Disparity(values.reshape(20, 20), values.reshape(20, 20), np.zeros((20, 20), np.float32), rig)
+    assert disparity.known_fraction == known / 400
+    assert disparity.can_tell() is enough
+
+
 def test_given_instance_ids_are_renumbered_and_remembered():
     ids = np.array([[0, 0, 700], [40000, 40000, 700]], np.int32)
     segmentation = Segmentation.from_labels(ids)

@@ -22,7 +22,6 @@ OPTIONAL = {
     "torch": ("torch", "neural stereo and segmentation backends"),
     "sam2": ("sam2", "SAM 2 segmentation"),
     "onnxruntime": ("onnx", "ONNX stereo models"),
-    "open3d": ("open3d", "outlier removal by Open3D"),
 }
 CV2_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 MIN_SHM_MB = 140

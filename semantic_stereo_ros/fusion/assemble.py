@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,10 +11,18 @@ from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.geometry.ground import height_above
 from semantic_stereo_ros.geometry.points import depth_to_points
+from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, GroundPlane, LabeledCloud, SceneObject, Segmentation, StereoFrame
 
-CLASS_BACKGROUND, CLASS_GROUND = 0, 1
-MIN_KNOWN_FRACTION = 0.05
+CLASS_GROUND = 1
+
+
+@dataclass(frozen=True)
+class ObstacleConfig:
+    """What counts as an obstacle."""
+
+    obstacle_min_height_m: float = option(0.1, "lower points above the ground are no obstacles", unit="m", minimum=0.0, maximum=10.0)
+    obstacle_max_height_m: float = option(2.5, "higher points above the ground are no obstacles", unit="m", minimum=0.0, maximum=100.0)
 
 
 def labeled_cloud(
@@ -70,11 +79,10 @@ def class_image(disparity: Disparity, segmentation: Segmentation, objects: Seque
 def obstacle_points(
     disparity: Disparity,
     segmentation: Segmentation,
+    config: ObstacleConfig | None = None,
     *,
     stride: int = 2,
     voxel_m: float = 0.1,
-    min_height_m: float = 0.1,
-    max_height_m: float = 2.5,
     z_far_m: float | None = None,
     min_points: int = 4,
 ) -> np.ndarray | None:
@@ -85,9 +93,10 @@ def obstacle_points(
     nothing; None when too little of it is known to tell.
     """
     _check_stride(stride)
-    depth = _depth(disparity, z_far_m)[::stride, ::stride]
-    if not _can_tell(disparity):
+    if not disparity.can_tell():
         return None
+    config = config or ObstacleConfig()
+    depth = _depth(disparity, z_far_m)[::stride, ::stride]
     labels = segmentation.labels[::stride, ::stride]
     if segmentation.ground is None:
         if not segmentation.object_instances:
@@ -95,8 +104,8 @@ def obstacle_points(
         keep = labels > 0
     else:
         height = height_above(disparity, segmentation.ground, stride)
-        floor = np.maximum(_ground_tolerance_m(disparity, segmentation.ground, stride), np.float32(min_height_m))
-        keep = (height > floor) & (height < max_height_m)
+        floor = np.maximum(_ground_tolerance_m(disparity, segmentation.ground, stride), np.float32(config.obstacle_min_height_m))
+        keep = (height > floor) & (height < config.obstacle_max_height_m)
     points = depth_to_points(_depth(disparity, z_far_m), disparity.rig, stride)[keep & (depth > 0)]
     # a voxel at depth Z covers about (fx * voxel / Z / stride)^2 pixels
     expected = (disparity.rig.fx * voxel_m / np.maximum(points[:, 2], 1e-3) / stride) ** 2
@@ -109,7 +118,7 @@ def clearing_points(disparity: Disparity, *, stride: int = 8, z_far_m: float | N
     None when too little of the view is known to tell.
     """
     _check_stride(stride)
-    if not _can_tell(disparity):
+    if not disparity.can_tell():
         return None
     points = depth_to_points(_depth(disparity, z_far_m), disparity.rig, stride).reshape(-1, 3)
     return points[points[:, 2] > 0]
@@ -132,11 +141,8 @@ def _ground_tolerance_m(disparity: Disparity, ground: GroundPlane, stride: int) 
     return np.hypot(noise, np.float32(3.0 * ground.sigma_m))
 
 
-def _can_tell(disparity: Disparity) -> bool:
-    return bool(np.count_nonzero(disparity.valid) >= MIN_KNOWN_FRACTION * disparity.disparity_px.size)
-
-
 def _voxel_reduce(points: np.ndarray, voxel_m: float, needed: np.ndarray) -> np.ndarray:
+    """(M, 3) float32: voxel-grid filter, the mean of each voxel's points where their number reaches the mean of their `needed` (N,)."""
     if not len(points):
         return np.zeros((0, 3), np.float32)
     cell = np.floor(points / np.float32(voxel_m)).astype(np.int64)

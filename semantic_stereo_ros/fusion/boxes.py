@@ -11,7 +11,12 @@ EXTENT_FRACTIONS = (0.01, 0.99)
 
 
 def fit(points: np.ndarray, kept: np.ndarray, ground: GroundPlane | None) -> list[OrientedBox]:
-    """One box per object. points (3, n, K) float32 m, camera frame; kept (n, K) bool, which of an object's points count."""
+    """One box per object: principal axes (PCA), extents between the 1st and the 99th percentile.
+
+    points (3, n, K) float32 m, camera frame; kept (n, K) bool, which of an object's points count.
+    """
+    from scipy.spatial.transform import Rotation
+
     chosen = row_counts(kept)
     count = np.maximum(chosen, 1)
     up = None if ground is None else np.asarray(ground.normal, np.float64)
@@ -23,7 +28,7 @@ def fit(points: np.ndarray, kept: np.ndarray, ground: GroundPlane | None) -> lis
     ends = row_quantiles(local.transpose(1, 0, 2), kept, chosen, EXTENT_FRACTIONS).transpose(1, 0, 2)
     centre = mean + np.einsum("nij,nj->ni", axes, ends.mean(axis=2))
     size = ends[:, :, 1] - ends[:, :, 0]
-    return [OrientedBox(*box) for box in zip(centre, size, _quaternions(axes))]
+    return [OrientedBox(*box) for box in zip(centre, size, Rotation.from_matrix(axes).as_quat())]
 
 
 def _axes(covariance: np.ndarray, up: np.ndarray | None) -> np.ndarray:
@@ -43,24 +48,3 @@ def _axes(covariance: np.ndarray, up: np.ndarray | None) -> np.ndarray:
     first = np.where(first[:, :1] < 0, -first, first)
     second = np.cross(third, first)
     return np.stack([first, second, third], axis=2)
-
-
-def _quaternions(axes: np.ndarray) -> np.ndarray:
-    """(n, 4) xyzw of (n, 3, 3) rotation matrices (S. W. Shepperd, 1978: pick the largest component first)."""
-    m = axes
-    trace = m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2]
-    squares = np.stack([1 + 2 * m[:, k, k] - trace for k in range(3)] + [1 + trace], axis=1)
-    largest = np.argmax(squares, axis=1)
-    n = np.arange(len(m))
-    out = np.empty((len(m), 4))
-    symmetric = {(0, 1): m[:, 0, 1] + m[:, 1, 0], (0, 2): m[:, 0, 2] + m[:, 2, 0], (1, 2): m[:, 1, 2] + m[:, 2, 1]}
-    skew = (m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1])
-    products = np.empty((len(m), 4, 4))
-    for i in range(4):
-        products[:, i, i] = squares[:, i]
-    for (i, j), value in symmetric.items():
-        products[:, i, j] = products[:, j, i] = value
-    for k in range(3):
-        products[:, k, 3] = products[:, 3, k] = skew[k]
-    out = products[n, largest]
-    return out / np.linalg.norm(out, axis=1, keepdims=True)

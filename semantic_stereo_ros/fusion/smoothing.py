@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semantic_stereo_ros.fusion.label_statistics import LabelRuns, either
+from semantic_stereo_ros.fusion.label_statistics import LabelRuns
 
 NOISE_PER_SIGMA2, MOST_NOISE = 2.3, 0.9  # what a pixel's neighbours do not share: per px of sigma squared, at most this share of sigma
 OUTLIER = 2.5  # standard deviations
@@ -19,7 +19,8 @@ CURVATURE_PRIOR = 0.5  # as many pixels as this say that a surface is plane
 def fit_surfaces(
     place: np.ndarray, runs: LabelRuns, value: np.ndarray, chosen: np.ndarray, level: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, K) float32 least squares quadratic surfaces at all pixels; (n,) float32 standard deviation of the chosen ones around them.
+    """(n, K) float32 quadratic surfaces at all pixels, by least squares with a prior (ridge regression); (n,) float32 standard deviation
+    of the chosen ones around them.
 
     place: (2, n, K) float32 column and row of each pixel, px; runs: the masks; value: (n, K) float32, finite;
     chosen: (n, K) bool, the pixels to fit to; level: (n,) a value amid those, so that differences to it keep their digits.
@@ -28,13 +29,8 @@ def fit_surfaces(
     centre = (runs.box_xyxy[:, :2] + half - 0.5).T.astype(np.float32)
     scale = (1.0 / half).T.astype(np.float32)
     level = level.astype(np.float32)[:, None]
-    terms = np.empty((7, *value.shape), np.float32)  # x, y, xx, xy, yy, 1, value
-    linear = np.subtract(place, centre[:, :, None], out=terms[:2])
-    linear *= scale[:, :, None]
-    np.multiply(linear[0], linear, out=terms[2:4])
-    np.multiply(linear[1], linear[1], out=terms[4])
-    terms[5] = 1.0
-    np.subtract(value, level, out=terms[6])
+    x, y = (place - centre[:, :, None]) * scale[:, :, None]
+    terms = np.stack([x, y, x * x, x * y, y * y, np.ones_like(x), value - level])
     weighted = terms * chosen.astype(np.float32)
     gram = (weighted.transpose(1, 0, 2) @ terms.transpose(1, 2, 0)).astype(np.float64)
     total = np.maximum(gram[:, 5, 5], 1e-6)
@@ -46,8 +42,7 @@ def fit_surfaces(
     solution = np.linalg.solve(gram[:, :6, :6], gram[:, :6, 6:])
     energy = gram[:, 6, 6] - (solution * gram[:, :6, 6:]).sum(axis=(1, 2))
     surface = (solution.astype(np.float32).transpose(0, 2, 1) @ terms[:6].transpose(1, 0, 2))[:, 0]
-    surface += level
-    return surface, np.sqrt(np.maximum(energy, 0.0) / total).astype(np.float32)
+    return surface + level, np.sqrt(np.maximum(energy, 0.0) / total).astype(np.float32)
 
 
 def smooth(
@@ -57,9 +52,9 @@ def smooth(
     spread_px: np.ndarray,
     sigma_px: np.ndarray,
     filled: np.ndarray,
-    out: np.ndarray,
 ) -> np.ndarray:
-    """out, (n, K) float32: the surface plus the share of each residual that noise does not explain; outliers and unknown ones: `filled`.
+    """(n, K) float32: the surface plus the share of each residual that noise does not explain (shrinkage, as in a Wiener filter);
+    outliers and unknown ones: `filled`.
 
     value, surface, filled: (n, K) float32; known: (n, K) bool; spread_px: (n,) of the residuals; sigma_px: (n,) the pixels' mean sigma.
     """
@@ -67,8 +62,5 @@ def smooth(
     noise = np.minimum(NOISE_PER_SIGMA2 * sigma_px, MOST_NOISE) * sigma_px / spread
     signal = np.sqrt(np.maximum(1.0 - noise * noise, 0.0)).astype(np.float32)
     residual = value - surface
-    good = np.abs(residual) <= (OUTLIER * spread)[:, None]
-    good &= known
-    residual *= signal[:, None]
-    residual += surface
-    return either(good, residual, filled, out)
+    good = known & (np.abs(residual) <= (OUTLIER * spread)[:, None])
+    return np.where(good, surface + signal[:, None] * residual, filled)

@@ -217,7 +217,7 @@ def _refined(left: np.ndarray, right: np.ndarray, start: np.ndarray, guess: np.n
 
 
 def _agreeing(start: np.ndarray, end: np.ndarray, height: int, tolerance_px: float) -> np.ndarray:
-    """(N,) bool: matches that fit one row-error model dy = a + b x + c y + e dx, found by random samples (seeded).
+    """(N,) bool: matches that fit one row-error model dy = a + b x + c y + e dx, by RANSAC (seeded).
 
     That is the affine epipolar geometry: exact for weak perspective, and close for the small rotations of a stereo rig.
     """

@@ -35,7 +35,7 @@ class _Samples:
 
 
 def estimate_ground(disparity: Disparity, config: GroundConfig | None = None, prior: GroundPlane | None = None) -> GroundPlane | None:
-    """The ground plane, or None when nothing in view can be ground (a wall, a view straight down, too few known pixels).
+    """The ground plane by RANSAC, or None when nothing in view can be ground (a wall, a view straight down, too few known pixels).
 
     The lowest large plane whose normal lies within the config's roll and pitch of straight up; its fit is deterministic. `prior`,
     the plane of an earlier frame, enters as one more hypothesis: a good one steadies the choice, a wrong one loses.
@@ -93,7 +93,8 @@ def _is_level(abc: np.ndarray, rig: StereoRig, config: GroundConfig) -> np.ndarr
 
 
 def _score(tried: np.ndarray, samples: _Samples) -> np.ndarray:
-    """Inliers less the pixels seen below the plane: a table top loses to the floor under it."""
+    """MSAC score (inliers count by how well they fit; Torr & Zisserman, 2000) less the pixels seen below the plane: a table top loses to
+    the floor under it."""
     few = slice(None, None, max(1, samples.d.size // _SCORED_SAMPLES))
     u, v, d, tolerance = (x[few].astype(np.float32) for x in (samples.u, samples.v, samples.d, samples.tolerance))
     a, b, c = tried.astype(np.float32).T[:, :, None]

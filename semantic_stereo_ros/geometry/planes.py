@@ -74,7 +74,7 @@ def plane_disparity(abc: np.ndarray, rig: StereoRig, stride: int = 1) -> np.ndar
 
 
 def hypotheses(u: np.ndarray, v: np.ndarray, d: np.ndarray, triples: np.ndarray) -> np.ndarray:
-    """(M, 3) coefficients of the planes through each of the (M, 3) index triples; NaN rows for collinear pixels."""
+    """(M, 3) coefficients of the planes through each of the (M, 3) index triples, RANSAC's minimal samples; NaN for collinear pixels."""
     u, v, d = (x[triples].astype(np.float64) for x in (u, v, d))
     u1, u2, v1, v2 = u[:, 1] - u[:, 0], u[:, 2] - u[:, 0], v[:, 1] - v[:, 0], v[:, 2] - v[:, 0]
     d1, d2 = d[:, 1] - d[:, 0], d[:, 2] - d[:, 0]
@@ -86,7 +86,7 @@ def hypotheses(u: np.ndarray, v: np.ndarray, d: np.ndarray, triples: np.ndarray)
 
 
 def refine(abc: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, tolerance_px: np.ndarray, rounds: int = 4) -> np.ndarray:
-    """Iterated weighted least squares from a start `abc`: Tukey's biweight at `tolerance_px`, noise proportional to it."""
+    """Iteratively reweighted least squares from a start `abc`: Tukey's biweight at `tolerance_px`, inverse-variance weighting by it."""
     design = np.stack([u, v, np.ones_like(u)], axis=1).astype(np.float64)
     scale = np.array([max(float(u.max()), 1.0), max(float(v.max()), 1.0), 1.0])
     design /= scale

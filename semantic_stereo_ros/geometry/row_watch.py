@@ -52,7 +52,8 @@ def measure_rows(frame: StereoFrame, disparity: Disparity) -> RowError:
 
 
 def _corners(frame: StereoFrame, disparity: Disparity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rows, columns, disparities px): the strongest corner of each cell whose disparity is known and whose search stays inside."""
+    """(rows, columns, disparities px) of Shi-Tomasi corners, by NMS the strongest of each cell whose disparity is known and whose search
+    stays inside."""
     height, width = frame.shape
     stride = max(1, round((height * width / _CORNER_PIXELS) ** 0.5))
     coarse = _grey(frame.left[::stride, ::stride]).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +59,9 @@ def within(xyz: np.ndarray, z_far_m: float | None = None) -> np.ndarray:
 
 
 def inlier_mask(xyz: np.ndarray, neighbours: int = 20, std_ratio: float = 2.0) -> np.ndarray:
-    """(N, 3) finite points -> (N,) bool: statistical outlier removal (Rusu et al., 2008), by Open3D when it is installed.
+    """(N, 3) finite points -> (N,) bool: statistical outlier removal (Rusu et al., 2008).
 
-    A point's mean distance to its nearest `neighbours` (itself among them, as Open3D counts) must stay below the mean of all points plus
+    A point's mean distance to its nearest `neighbours` (itself among them, as in Open3D) must stay below the mean of all points plus
     std_ratio standard deviations. Fewer than `neighbours` points are all kept.
     """
     check_array("xyz", xyz, shape=(None, 3))
@@ -70,13 +69,6 @@ def inlier_mask(xyz: np.ndarray, neighbours: int = 20, std_ratio: float = 2.0) -
         raise ImageError("outlier removal needs finite points: leave out NaN first")
     if len(xyz) <= neighbours:
         return np.ones(len(xyz), bool)
-    if importlib.util.find_spec("open3d") is not None:
-        return _open3d_mask(xyz, neighbours, std_ratio)
-    return scipy_mask(xyz, neighbours, std_ratio)
-
-
-def scipy_mask(xyz: np.ndarray, neighbours: int, std_ratio: float) -> np.ndarray:
-    """inlier_mask without Open3D, same definition."""
     from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     distances, _ = cKDTree(xyz).query(xyz, k=neighbours, workers=-1)
@@ -86,13 +78,3 @@ def scipy_mask(xyz: np.ndarray, neighbours: int, std_ratio: float) -> np.ndarray
         return np.ones(len(xyz), bool)
     threshold = mean[positive].mean() + std_ratio * mean[positive].std(ddof=1)
     return (mean < threshold) & positive
-
-
-def _open3d_mask(xyz: np.ndarray, neighbours: int, std_ratio: float) -> np.ndarray:
-    import open3d  # pyright: ignore[reportMissingImports]
-
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(np.asarray(xyz, np.float64)))
-    _, kept = cloud.remove_statistical_outlier(nb_neighbors=neighbours, std_ratio=std_ratio)
-    mask = np.zeros(len(xyz), bool)
-    mask[np.asarray(kept, dtype=np.int64)] = True
-    return mask

@@ -171,6 +171,21 @@ def _imdecode(flat: np.ndarray) -> np.ndarray | None:
         return None
 
 
+def alike(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pair in one colour form: a grey and a colour image become both grey.
+
+    Raises ImageError when size or bit depth differ.
+    """
+    if left.shape[:2] != right.shape[:2]:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (left, right)]
+        raise ImageError(f"left and right images must have one size, got {sizes[0]} and {sizes[1]}")
+    if left.dtype != right.dtype:
+        raise ImageError(f"left and right images must have one bit depth, got {left.dtype} and {right.dtype}")
+    if left.ndim != right.ndim:
+        left, right = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image for image in (left, right))
+    return left, right
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """An image file -> (H, W) grey or (H, W, 3) RGB, uint8 or uint16 as stored; alpha is dropped.
 

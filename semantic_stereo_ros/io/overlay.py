@@ -174,17 +174,11 @@ def object_rect(item: SceneObject, scene: Scene) -> Rect | None:
 
 
 def box_corners(box: OrientedBox) -> np.ndarray:
-    """(8, 3) corners of an oriented box, camera frame, m; quaternion to matrix as in Hamilton's convention (x, y, z, w)."""
-    x, y, z, w = np.asarray(box.orientation_xyzw, np.float64) / np.linalg.norm(box.orientation_xyzw)
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    """(8, 3) corners of an oriented box, camera frame, m."""
+    from scipy.spatial.transform import Rotation
+
     signs = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
-    return box.center_m + (signs * box.size_m) @ rotation.T
+    return box.center_m + Rotation.from_quat(box.orientation_xyzw).apply(signs * box.size_m)
 
 
 def _clipped(box: Sequence[int], width: int, height: int) -> Rect | None:

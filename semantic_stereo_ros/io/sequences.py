@@ -17,12 +17,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from semantic_stereo_ros.checks import CalibrationError, ImageError, InputFileError
+from semantic_stereo_ros.checks import CalibrationError, InputFileError
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
 from semantic_stereo_ros.io.calibration_files import load_calibration
 from semantic_stereo_ros.io.depth_images import read_depth
 from semantic_stereo_ros.io.disparity_files import read_disparity
-from semantic_stereo_ros.io.images import read_bytes, read_image
+from semantic_stereo_ros.io.images import alike, read_bytes, read_image
 from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm")
@@ -308,21 +308,6 @@ def stamps_of_names(stems: Sequence[str]) -> list[int] | None:
             return None
         stamps.append(int(whole) * scales[len(whole)] + int((fraction + "0" * 9)[:9]))
     return stamps if all(a < b for a, b in itertools.pairwise(stamps)) else None
-
-
-def alike(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pair in one colour form: a grey and a colour image become both grey.
-
-    Raises ImageError when size or bit depth differ.
-    """
-    if left.shape[:2] != right.shape[:2]:
-        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (left, right)]
-        raise ImageError(f"left and right images must have one size, got {sizes[0]} and {sizes[1]}")
-    if left.dtype != right.dtype:
-        raise ImageError(f"left and right images must have one bit depth, got {left.dtype} and {right.dtype}")
-    if left.ndim != right.ndim:
-        left, right = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image for image in (left, right))
-    return left, right
 
 
 def _rgb(frame: np.ndarray) -> np.ndarray:

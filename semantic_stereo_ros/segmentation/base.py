@@ -36,7 +36,6 @@ class SegmentationBackend(Protocol):
     stateful: bool
     needs_disparity: bool
     accepts_prompts: bool
-    max_batch: int
 
     def __init__(self, config: Any) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Depth makes masks better: cut where the depth steps inside a mask, joined where two unsure masks are one surface. NumPy and OpenCV.
+"""Depth makes masks better: cut where the depth steps inside a mask, joined where two unsure masks are one surface.
 
 Both work on the disparity d + doffs, which is 1/Z: a plane is linear in it, so a slanted surface has no steps. Other layers stay as they
 are, but for links to what is not there any more.
@@ -11,26 +11,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from semantic_stereo_ros.segmentation import edges
 from semantic_stereo_ros.types import Disparity, Instance, Segmentation
 
-STEP_SIGMAS = 4.0
-STEP_SHARE = 0.04  # of the disparity: a step in depth of about 4 %
-STEP_PX = 0.8
 MIN_PIECE_PX, MIN_PIECE_SHARE = 100, 0.05
 UNSURE_SCORE = 0.9
 JOINT_SHARE = 0.8  # of the common border that must be without a step
 MIN_BORDER_PX = 12
-
-
-def steps(disparity: Disparity) -> np.ndarray:
-    """(H, W) bool: pixels beside which the disparity steps by more than noise and slant explain."""
-    down, right = _broken(disparity)
-    result = np.zeros(disparity.rig.shape, bool)
-    result[1:] |= down
-    result[:-1] |= down
-    result[:, 1:] |= right
-    result[:, :-1] |= right
-    return result
 
 
 def split(masks: Segmentation, disparity: Disparity) -> Segmentation:
@@ -39,11 +26,17 @@ def split(masks: Segmentation, disparity: Disparity) -> Segmentation:
     The largest piece keeps label and key; smaller than MIN_PIECE_PX or MIN_PIECE_SHARE is no piece. Unknown pixels go to the nearest.
     """
     index = masks.object_layer
+    from scipy import ndimage
+
     labels = masks.labels.copy()
-    edge = steps(disparity) | ~disparity.valid
+    edge = edges.beside_breaks(disparity) | ~disparity.valid
     records, pieces_of = list(masks.object_instances), int(labels.max())
+    windows = ndimage.find_objects(masks.labels)
     for record in masks.object_instances:
-        rows, columns = _window(labels == record.label)
+        window = windows[record.label - 1] if record.label <= len(windows) else None
+        if window is None:
+            continue
+        rows, columns = window
         mask = labels[rows, columns] == record.label
         pieces = _pieces(mask, edge[rows, columns])
         for piece in pieces[1:]:
@@ -64,11 +57,7 @@ def merge(masks: Segmentation, disparity: Disparity) -> Segmentation:
     unsure = np.zeros(count + 1, bool)
     for record in masks.object_instances:
         unsure[record.label] = record.score < UNSURE_SCORE and record.source_key is None
-    into = np.arange(count + 1)
-    for a, b in _joined(labels, disparity, unsure):
-        root_a, root_b = _root(into, a), _root(into, b)
-        into[max(root_a, root_b)] = min(root_a, root_b)
-    into = np.array([_root(into, label) for label in range(count + 1)])
+    into = edges.lowest_joined(count, _joined(labels, disparity, unsure))
     best: dict[int, Instance] = {}
     for record in masks.object_instances:
         root = int(into[record.label])
@@ -77,33 +66,9 @@ def merge(masks: Segmentation, disparity: Disparity) -> Segmentation:
     return _with_objects(masks, index, into[labels].astype(np.uint16), list(best.values()))
 
 
-def _broken(disparity: Disparity) -> tuple[np.ndarray, np.ndarray]:
-    """Steps between a pixel and the one below (H-1, W), and the one to the right (H, W-1). Unknown pixels make no step.
-
-    A slope is a step that its neighbours repeat: it is subtracted as the smaller of the differences before and after.
-    """
-    d = disparity.disparity_px + np.float32(disparity.rig.doffs_px)
-    result = []
-    for axis in (0, 1):
-        difference = np.diff(d, axis=axis)
-        before, after = (np.roll(difference, shift, axis=axis) for shift in (1, -1))
-        slope = np.where(np.abs(before) < np.abs(after), before, after)
-        slope = np.where(np.isfinite(slope), slope, 0)
-        sigma = np.fmax(*_both(disparity.sigma_px, axis))
-        size = np.fmin(*_both(d, axis))
-        allowed = np.maximum(np.maximum(STEP_SIGMAS * np.nan_to_num(sigma), STEP_SHARE * np.nan_to_num(size)), STEP_PX)
-        with np.errstate(invalid="ignore"):
-            result.append(np.abs(difference - slope) > allowed)
-    return result[0], result[1]
-
-
-def _both(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel and its successor along an axis."""
-    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
-
-
 def _pieces(mask: np.ndarray, edge: np.ndarray) -> list[np.ndarray]:
-    """Parts of a mask that lie apart by edges, the largest first; together they are the mask. One when it is whole."""
+    """Connected components of a mask without its edges, the largest first, each grown to the nearest pixels of the mask; together they
+    are the mask. One when it is whole."""
     count, regions, stats, _ = cv2.connectedComponentsWithStats((mask & ~edge).astype(np.uint8), connectivity=4)
     sizes = stats[:, cv2.CC_STAT_AREA]
     smallest = max(MIN_PIECE_PX, MIN_PIECE_SHARE * np.count_nonzero(mask))
@@ -118,29 +83,18 @@ def _pieces(mask: np.ndarray, edge: np.ndarray) -> list[np.ndarray]:
 def _joined(labels: np.ndarray, disparity: Disparity, unsure: np.ndarray) -> list[tuple[int, int]]:
     """Pairs of unsure labels whose common border is long enough and nearly without a step where it is known."""
     n = len(unsure)
-    down, right = _broken(disparity)
+    right, down = edges.breaks(disparity)
     known = disparity.valid
     border, whole = np.zeros(n * n, int), np.zeros(n * n, int)
     for axis, broken in ((0, down), (1, right)):
-        a, b = _both(labels.astype(np.int64), axis)
-        known_a, known_b = _both(known, axis)
+        a, b = edges.neighbours(labels.astype(np.int64), axis)
+        known_a, known_b = edges.neighbours(known, axis)
         meet = (a != b) & unsure[a] & unsure[b] & known_a & known_b
         pair = np.minimum(a, b)[meet] * n + np.maximum(a, b)[meet]
         border += np.bincount(pair, minlength=n * n)
         whole += np.bincount(pair, weights=~broken[meet], minlength=n * n).astype(int)
     found = np.flatnonzero((border >= MIN_BORDER_PX) & (whole >= JOINT_SHARE * border))
     return [(int(pair // n), int(pair % n)) for pair in found]
-
-
-def _root(into: np.ndarray, label: int) -> int:
-    while into[label] != label:
-        label = int(into[label])
-    return int(label)
-
-
-def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return slice(y, y + height), slice(x, x + width)
 
 
 def _with_objects(masks: Segmentation, index: int, labels: np.ndarray, records: list[Instance]) -> Segmentation:

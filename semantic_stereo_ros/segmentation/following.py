@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semantic_stereo_ros.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt, PromptSet, source_key_of
+from semantic_stereo_ros.prompts import BoxPrompt, PointPrompt, Prompt, PromptSet, joint_prompt, source_key_of
 from semantic_stereo_ros.types import Disparity, Instance, LabelLayer, Segmentation, StereoFrame
 
 if TYPE_CHECKING:
@@ -82,16 +82,12 @@ def _identity(prompt: Prompt) -> Hashable:
 
 
 def as_object_prompt(prompts: Iterable[Prompt], shape: tuple[int, int], image_size: int) -> ObjectPrompt:
-    """What the prompts of one object say together: boxes and masks add up to one that holds them all; 3D boxes come as 2D ones."""
+    """What the prompts of one object say together (joint_prompt), for the model."""
     from semantic_stereo_ros.models.sam2.tracking import ObjectPrompt
 
-    prompts = tuple(prompts)
-    points = [p for p in prompts if isinstance(p, PointPrompt)]
-    boxes = np.array([p.box_xyxy for p in prompts if isinstance(p, BoxPrompt)])
-    masks = [p.mask for p in prompts if isinstance(p, MaskPrompt)]
-    box = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()) if len(boxes) else None
+    joint = joint_prompt(prompts)
     return ObjectPrompt.at(
-        shape, image_size, [p.xy_px for p in points], [p.positive for p in points], box, np.logical_or.reduce(masks) if masks else None
+        shape, image_size, [p.xy_px for p in joint.points], [p.positive for p in joint.points], joint.box_xyxy, joint.mask
     )
 
 

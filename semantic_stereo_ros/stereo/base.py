@@ -29,7 +29,6 @@ class StereoBackend(Protocol):
     """
 
     stateful: bool
-    max_batch: int
 
     def __init__(self, config: Any) -> None: ...
 

@@ -56,7 +56,7 @@ def overlap_scores(shared_px: np.ndarray, expected_px: np.ndarray, instance_px: 
 
 
 def assign(candidates: Candidates, gates: np.ndarray, seen: np.ndarray, min_overlap: float, max_size_ratio: float) -> list[tuple[int, int]]:
-    """Pairs (track, instance) of least total cost among the plausible ones.
+    """Pairs (track, instance) of least total cost among the plausible ones, by Hungarian assignment.
 
     Plausible: within the track's gate (a chi-square quantile) and of comparable size; or covered by half and within FAR_GATES gates; or,
     without a measured position on either side, covered by `min_overlap`. gates: (n,). seen: (n,) bool, the track had a mask in the last

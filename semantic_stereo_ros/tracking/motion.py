@@ -30,11 +30,12 @@ class CommonMotion:
 def fit_common_motion(
     points_m: np.ndarray, vectors: np.ndarray, sigmas: np.ndarray, linear_sigma: float, angular_sigma: float
 ) -> CommonMotion | None:
-    """The field that most of the (n, 3) vectors at (n, 3) points agree on, or None for fewer than three points.
+    """The field that most of the (n, 3) vectors at (n, 3) points agree on, by iteratively reweighted least squares, or None for fewer than
+    three points.
 
     sigmas: (n,) standard deviation of each vector. linear_sigma, angular_sigma: how far from zero the answer may lie (a
-    Gaussian prior, which also decides what a few points cannot). Reweighted least squares with Cauchy weights
-    (Huber, "Robust Statistics", 1981), begun at the component-wise median.
+    Gaussian prior, which also decides what a few points cannot). The weights are Cauchy's (Huber,
+    "Robust Statistics", 1981) times the inverse variance; it begins at the component-wise median.
     """
     if len(points_m) < 3:
         return None

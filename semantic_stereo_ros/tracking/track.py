@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 
 from semantic_stereo_ros.tracking import filter as kalman
@@ -143,8 +142,6 @@ def extent_of(measurement: Measurement, rig: StereoRig) -> float:
 
 def turned(orientation_xyzw: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """The (4,) quaternion x, y, z, w of an attitude after a further turn by the (3, 3) `rotation`."""
-    vector = cv2.Rodrigues(rotation)[0].ravel()
-    angle = float(np.linalg.norm(vector))
-    axis = vector * (np.sin(0.5 * angle) / angle if angle > 1e-12 else 0.5)
-    w, v, u = np.cos(0.5 * angle), np.asarray(orientation_xyzw)[:3], orientation_xyzw[3]
-    return np.append(w * v + u * axis + np.cross(axis, v), w * u - axis @ v)
+    from scipy.spatial.transform import Rotation
+
+    return (Rotation.from_matrix(rotation) * Rotation.from_quat(orientation_xyzw)).as_quat()

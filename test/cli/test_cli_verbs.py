@@ -43,7 +43,7 @@ def test_backends_lists_every_parameter_of_the_schema():
 def test_doctor_names_libraries_ros_and_the_extra_of_what_is_missing():
     result = semantic_stereo("doctor")
     assert result.returncode == 0, result.stdout
-    for word in ("numpy", "cv2", "GPU", "ROS 2", "open3d"):
+    for word in ("numpy", "cv2", "GPU", "ROS 2", "onnxruntime"):
         assert word in result.stdout
     if "not installed (optional)" in result.stdout and "torch" in result.stdout:
         assert "pip install 'semantic_stereo_ros[" in result.stdout

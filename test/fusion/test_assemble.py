@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ImageError
-from semantic_stereo_ros.fusion.assemble import clearing_points, labeled_cloud, obstacle_points
+from semantic_stereo_ros.fusion.assemble import ObstacleConfig, clearing_points, labeled_cloud, obstacle_points
 from semantic_stereo_ros.fusion.packing import CLOUD_DTYPE, pack_cloud
 from semantic_stereo_ros.types import Disparity, GroundPlane, Segmentation, StereoFrame, StereoRig
 
@@ -58,6 +58,14 @@ def test_obstacles_need_no_instance_and_leave_the_floor_out():
         assert points is not None and points.dtype == np.float32 and len(points) > 10
         assert np.allclose(points[:, 2], 2.0, atol=0.01)
         assert (1.0 - points[:, 1]).min() > 0.05
+
+
+def test_only_heights_between_the_limits_are_obstacles():
+    disparity, segmentation, _ = floor_and_plate()
+    points = obstacle_points(disparity, segmentation, ObstacleConfig(obstacle_min_height_m=0.3, obstacle_max_height_m=0.6), voxel_m=0.02)
+    assert points is not None and len(points) > 10
+    heights = 1.0 - points[:, 1]
+    assert 0.3 <= heights.min() < 0.4 and 0.5 < heights.max() <= 0.6
 
 
 def test_an_empty_floor_has_no_obstacles_and_an_unknown_view_cannot_tell():

@@ -69,7 +69,7 @@ def test_drawn_pixels_are_of_their_mask_without_repetition(labels):
     assert (labels.reshape(-1)[drawn.index] == runs.label[:, None]).all()
     assert (drawn.count <= most).all() and (drawn.count >= np.minimum(runs.pixels, most) / 2).all()
     for i, (count, pixels) in enumerate(zip(drawn.count.astype(int), runs.pixels)):
-        real = drawn.index[i] if drawn.real is None else drawn.index[i][drawn.real[i]]
+        real = drawn.index[i][drawn.real[i]]
         assert len(real) == count == len(set(real.tolist()))
         if pixels <= most:
             assert count == pixels  # drawn whole
@@ -101,10 +101,11 @@ def test_quantiles_are_numpys():
     chosen[4] = False
     chosen[5, 1:] = False
     fractions = (0.05, 0.5, 0.93)
-    got = row_quantiles(value.copy(), chosen, chosen.sum(axis=1), fractions)
+    got = row_quantiles(value, chosen, chosen.sum(axis=1), fractions)
     assert got.shape == (3, 20, 3)
     assert np.isnan(got[:, 4]).all()
     for i, j in np.ndindex(3, 20):
         if j != 4:
             assert got[i, j] == pytest.approx(np.quantile(value[i, j][chosen[j]].astype(float), fractions), abs=1e-6)
-    assert row_quantiles(value[0], None, np.full(20, 33), fractions) == pytest.approx(np.quantile(value[0], fractions, axis=1).T, abs=1e-6)
+    every = np.ones((20, 33), bool)
+    assert row_quantiles(value[0], every, np.full(20, 33), fractions) == pytest.approx(np.quantile(value[0], fractions, axis=1).T, abs=1e-6)

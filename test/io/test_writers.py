@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ImageError, InputFileError
-from semantic_stereo_ros.io.cloud import inlier_mask, scipy_mask, write_ply
+from semantic_stereo_ros.io.cloud import inlier_mask, write_ply
 from semantic_stereo_ros.io.objects_json import scene_record
 from semantic_stereo_ros.io.overlay import draw_disparity
 from semantic_stereo_ros.io.paths import atomic, inside, safe_name
@@ -194,7 +194,7 @@ def test_outliers_as_open3d_defines_them():
     points = np.random.default_rng(1).normal(size=(2000, 3))
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
     _, kept = cloud.remove_statistical_outlier(nb_neighbors=20, std_ratio=2.0)
-    np.testing.assert_array_equal(np.flatnonzero(scipy_mask(points, 20, 2.0)), np.sort(kept))
+    np.testing.assert_array_equal(np.flatnonzero(inlier_mask(points, 20, 2.0)), np.sort(kept))
 
 
 def test_a_sequence_gets_numbered_sets_and_the_compact_form_lines(tmp_path):

@@ -20,7 +20,6 @@ class Backend:
     stateful = True
     needs_disparity = False
     accepts_prompts = True
-    max_batch = 1
 
     def __init__(self, config: Config | None = None) -> None:
         self._radius_px = (config or Config()).radius_px

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semantic_stereo_ros.segmentation import depth_refine
 from semantic_stereo_ros.segmentation.automask.adaptive import find_masks_adaptively
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
+from semantic_stereo_ros.segmentation.edges import beside_breaks
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import Disparity
 
@@ -82,7 +82,7 @@ def test_a_third_of_the_points_covers_as_much(model, less_covered, fewer_found, 
         scene = random_sequence(seed=seed, size_wh=(320, 240), objects=16)[0]
         image, ids = scene.frame.as_rgb8(), scene.instance_ids
         d = scene.disparity_px.astype(np.float32)
-        edges = depth_refine.steps(Disparity(d, np.full_like(d, 0.1), np.ones_like(d), scene.rig))
+        edges = beside_breaks(Disparity(d, np.full_like(d, 0.1), np.ones_like(d), scene.rig))
         full = as_masks(find_masks(model(ids), image, OPTIONS), image.shape[:2]).numpy()
         few, calls = find_masks_adaptively(model(ids), image, OPTIONS, edges)
         some = as_masks(few, image.shape[:2]).numpy()

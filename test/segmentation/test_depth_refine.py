@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.segmentation import depth_refine
+from semantic_stereo_ros.segmentation import depth_refine, edges
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import Disparity, Instance, LabelLayer, Segmentation, StereoRig
 
@@ -83,7 +83,7 @@ def plane_disparity(slope_px: float) -> Disparity:
 @pytest.mark.parametrize("slope_px", [0.0, 0.3, 1.5])
 def test_a_slanted_surface_is_one_and_its_unsure_halves_become_one(slope_px):
     disparity = plane_disparity(slope_px)
-    assert not depth_refine.steps(disparity).any()
+    assert not edges.beside_breaks(disparity).any()
     labels = np.zeros((120, 160), int)
     labels[20:100, 20:80], labels[20:100, 80:140] = 1, 2
     unsure, sure = with_scores(labels, 0.5), with_scores(labels, 0.95)

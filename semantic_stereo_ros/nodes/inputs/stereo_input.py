@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from stereo_msgs.msg import DisparityImage
 
 from semantic_stereo_ros.checks import CalibrationError, ConfigError, ImageError
-from semantic_stereo_ros.io.sequences import alike
+from semantic_stereo_ros.io.images import alike
 from semantic_stereo_ros.nodes.health.stream_health import InputHealth, JoinHealth
 from semantic_stereo_ros.nodes.inputs.camera_infos import CameraInfoCache
 from semantic_stereo_ros.nodes.inputs.image_input import ImageInput

@@ -100,8 +100,7 @@ def _obstacles(view: View) -> PointCloud2 | None:
     points = obstacle_points(
         view.scene.disparity,
         view.scene.segmentation,
-        min_height_m=view.config.obstacle_min_height_m,
-        max_height_m=view.config.obstacle_max_height_m,
+        view.config,
         z_far_m=view.z_far_m,
     )
     return None if points is None else xyz_to_cloud(view.placement.points(points), view.placement.header)

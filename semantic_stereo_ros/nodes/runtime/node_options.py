@@ -9,6 +9,7 @@ from typing import Any
 from semantic_stereo_ros import options
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.config import schema
+from semantic_stereo_ros.fusion.assemble import ObstacleConfig
 from semantic_stereo_ros.io import video_devices
 from semantic_stereo_ros.options import Option, option
 
@@ -79,7 +80,7 @@ class InputConfig:
 
 
 @dataclass(frozen=True)
-class OutputConfig:
+class OutputConfig(ObstacleConfig):
     """What pipeline_node publishes."""
 
     target_frame: str = option(
@@ -88,8 +89,6 @@ class OutputConfig:
     depth_encoding: str = option("32FC1", "encoding of depth/image_rect: 32FC1 in m or 16UC1 in mm", choices=("32FC1", "16UC1"))
     stride: int = option(1, "take every n-th pixel for points, mask/class and confidence", unit="px", minimum=1, maximum=32)
     z_far_m: float = option(0.0, "cut every cloud beyond this depth; 0 = no limit", unit="m", minimum=0.0, maximum=10000.0)
-    obstacle_min_height_m: float = option(0.1, "lower points above the ground are no obstacles", unit="m", minimum=0.0, maximum=10.0)
-    obstacle_max_height_m: float = option(2.5, "higher points above the ground are no obstacles", unit="m", minimum=0.0, maximum=100.0)
     max_rate_hz: float = option(
         0.0,
         "take at most so many frames per second, by their stamps, and publish nothing of the others; 0 = every frame",

@@ -21,6 +21,7 @@ from semantic_stereo_ros.segmentation.automask.levels import layers_of
 from semantic_stereo_ros.segmentation.automask.mask_cleaning import clean
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
 from semantic_stereo_ros.segmentation.automask.prompted import decode_object
+from semantic_stereo_ros.segmentation.edges import beside_breaks
 from semantic_stereo_ros.types import Disparity, LabelLayer, Segmentation, StereoFrame
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def find(
         config.points_per_side, points_per_batch, config.min_iou, config.min_stability, 1.0, config.box_nms, config.crop_layers
     )
     if config.adaptive and not config.crop_layers:
-        edges = None if disparity is None else depth_refine.steps(disparity)
+        edges = None if disparity is None else beside_breaks(disparity)
         found = find_masks_adaptively(model, image, options, edges, embedding)[0]
     else:
         found = find_masks(model, image, options, embedding)

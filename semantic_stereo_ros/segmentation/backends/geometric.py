@@ -48,7 +48,6 @@ class Backend:
     stateful = True
     needs_disparity = True
     accepts_prompts = False
-    max_batch = 1
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config()
@@ -59,7 +58,9 @@ class Backend:
         """No option can be wrong by itself."""
 
     def load(self) -> None:
-        """Nothing to load."""
+        """Import what the first frame would else wait for."""
+        from scipy import ndimage  # noqa: F401
+        from scipy.sparse import csgraph  # noqa: F401
 
     def reset(self, reason: str) -> None:
         """Forget the last ground plane and the last objects."""

@@ -50,7 +50,6 @@ class Backend:
 
     needs_disparity = False
     accepts_prompts = True
-    max_batch = 1
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()

@@ -42,7 +42,6 @@ class Backend:
     stateful = False
     needs_disparity = False
     accepts_prompts = True
-    max_batch = 1
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()

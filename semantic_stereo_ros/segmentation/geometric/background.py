@@ -20,7 +20,7 @@ _WIDE_M = 0.8
 
 
 def background_planes(grid: planes.SampleGrid, rig: StereoRig, ground: GroundPlane | None) -> list[np.ndarray]:
-    """Coefficients (a, b, c) of d + doffs of the planes that bound the view, largest first; the ground itself is not among them.
+    """Coefficients (a, b, c) of d + doffs of the planes that bound the view, by sequential RANSAC, largest first; not the ground itself.
 
     A face of an object is a plane as well, but the scene goes on behind it; behind a wall there is nothing but false matches.
     With a ground, the planes must stand upright on it; without one, any plane will do.
@@ -68,7 +68,8 @@ def stands_out(mask: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> bool:
 
 
 def _local_hypotheses(grid: planes.SampleGrid, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Planes through three samples that are neighbours at a reach of an eighth of the image: mostly of one surface."""
+    """Planes through three samples, the other two within a sixth of the rows and an eighth of the columns about the first: mostly of one
+    surface."""
     rows, columns = grid.d.shape
     first = rng.choice(np.flatnonzero(free), _HYPOTHESES)
     row, column = np.divmod(first, columns)
@@ -92,6 +93,7 @@ def _is_upright(tried: np.ndarray, rig: StereoRig, ground: GroundPlane | None) -
 
 
 def _score(tried: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, tolerance: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """MSAC score over the free samples (see geometry/ground.py), less twice the samples seen behind the plane."""
     few = slice(None, None, max(1, d.size // _SCORED_SAMPLES))
     u, v, d, tolerance, free = (x[few].astype(np.float32) for x in (u, v, d, tolerance, free))
     a, b, c = tried.astype(np.float32).T[:, :, None]
@@ -101,7 +103,7 @@ def _score(tried: np.ndarray, u: np.ndarray, v: np.ndarray, d: np.ndarray, toler
 
 
 def terrain(d: np.ndarray, height_m: np.ndarray, near_ground: np.ndarray, ground: GroundPlane, rig: StereoRig, stride: int) -> np.ndarray:
-    """(h, w) bool: kerbs, lawns, slopes - wide low surfaces that face up but do not lie in the ground plane.
+    """(h, w) bool: kerbs, lawns, slopes - connected components, wide and low, that face up but do not lie in the ground plane.
 
     A horizontal surface at height h changes its disparity by bf * |n_y| / (fy * (offset - h)) px per row; an upright one hardly does.
     """

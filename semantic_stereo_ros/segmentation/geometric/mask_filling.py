@@ -35,37 +35,23 @@ def grow_to_contact(labels: np.ndarray, band: np.ndarray, d: np.ndarray, allowed
 
 
 def fill_holes(labels: np.ndarray, count: int, largest_share: float) -> np.ndarray:
-    """(h, w) labels with every hole closed that is smaller than `largest_share` of the object around it, whatever is seen through it."""
+    """(h, w) labels with every hole closed (a connected component of what is not the object, away from its box's rim) that is smaller than
+    `largest_share` of the object around it, whatever is seen through it."""
+    from scipy import ndimage
+
     filled = labels.copy()
-    boxes = _boxes(labels, count)
-    for label in range(1, count + 1):
-        top, left, bottom, right = boxes[label]
-        if bottom - top < 3 or right - left < 3:
+    for label, box in enumerate(ndimage.find_objects(labels, max_label=count), 1):
+        if box is None or min(labels[box].shape) < 3:
             continue
-        part = (labels[top:bottom, left:right] == label).astype(np.uint8)
+        part = (labels[box] == label).astype(np.uint8)
         _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - part, connectivity=4)
         at_rim = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
         small = stats[:, cv2.CC_STAT_AREA] < largest_share * int(part.sum())
         small[0] = False
         small[at_rim] = False
         if small.any():
-            filled[top:bottom, left:right][small[holes]] = label
+            filled[box][small[holes]] = label
     return filled
-
-
-def _boxes(labels: np.ndarray, count: int) -> np.ndarray:
-    """(count + 1, 4) top, left, bottom, right of each label, the maxima exclusive; zeros for a label without a pixel."""
-    boxes = np.zeros((count + 1, 4), np.int64)
-    rows, columns = np.divmod(np.flatnonzero(labels), labels.shape[1])
-    label = labels[rows, columns]
-    for side, values in ((0, rows), (1, columns)):
-        lowest = np.full(count + 1, np.iinfo(np.int64).max)
-        highest = np.full(count + 1, -1)
-        np.minimum.at(lowest, label, values)
-        np.maximum.at(highest, label, values)
-        seen = highest >= 0
-        boxes[seen, side], boxes[seen, side + 2] = lowest[seen], highest[seen] + 1
-    return boxes
 
 
 def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full: np.ndarray, stride: int) -> np.ndarray:

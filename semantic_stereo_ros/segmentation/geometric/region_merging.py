@@ -46,9 +46,10 @@ def cut_into_pieces(core: np.ndarray, d: np.ndarray, allowed: np.ndarray) -> tup
 
 
 def join_pieces(labels: np.ndarray, count: int, d_inside: np.ndarray, allowed: np.ndarray) -> tuple[int, np.ndarray]:
-    """(count, labels) after joining the pieces whose insides agree along most of their common border, strongest bond first."""
+    """(count, labels) after joining the pieces whose insides agree along most of their common border: agglomerative clustering on the
+    region adjacency graph, strongest bond first."""
     agreeing, total = _borders(labels, count, d_inside, allowed)
-    return _relabel(_unite(count, agreeing, total), labels)
+    return _relabel(edges.lowest_joined(count, _agglomerate(agreeing, total)), labels)
 
 
 def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray, widest_px: np.ndarray) -> tuple[int, np.ndarray]:
@@ -67,11 +68,11 @@ def bridge_pieces(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.nda
 
 
 def join(labels: np.ndarray, count: int, bonds: list[tuple[int, int]]) -> tuple[int, np.ndarray]:
-    """(count, labels) with every bonded pair of labels made one."""
-    parent = np.arange(count + 1)
-    for a, b in bonds:
-        parent[_root(parent, a)] = _root(parent, b)
-    return _relabel(np.array([_root(parent, i) for i in range(count + 1)]), labels)
+    """(count, labels) with the connected components of the bonds made one label each, in the order of their highest one."""
+    lowest = edges.lowest_joined(count, bonds)
+    highest = np.zeros(count + 1, np.intp)
+    np.maximum.at(highest, lowest, np.arange(count + 1))
+    return _relabel(highest[lowest], labels)
 
 
 def join_unless(refused: np.ndarray, labels: np.ndarray, joined: np.ndarray) -> tuple[int, np.ndarray]:
@@ -116,9 +117,9 @@ def _borders(labels: np.ndarray, count: int, d: np.ndarray, allowed: np.ndarray)
     return dict(zip(keys, good)), dict(zip(keys, numbers.astype(float)))
 
 
-def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
-    """Root of each piece. A joined piece inherits the borders of both, so that one leak cannot chain many pieces."""
-    parent = np.arange(count + 1)
+def _agglomerate(agreeing: dict, total: dict) -> list[tuple[int, int]]:
+    """Bonds that hold. A joined piece inherits the borders of both, so that one leak cannot chain many pieces."""
+    bonds = []
     neighbours: dict[int, dict[int, list[float]]] = {}
     for (a, b), number in total.items():
         bond = [agreeing[a, b], number]
@@ -131,7 +132,7 @@ def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
         bond = neighbours.get(a, {}).get(b)
         if bond is None or bond[0] / bond[1] < -share - 1e-9:  # gone, or weaker since: its new strength waits as well
             continue
-        parent[b] = a
+        bonds.append((a, b))
         for other, its in neighbours.pop(b).items():
             del neighbours[other][b]
             if other == a:
@@ -141,13 +142,7 @@ def _unite(count: int, agreeing: dict, total: dict) -> np.ndarray:
             neighbours[a][other] = neighbours[other][a] = merged
             if merged[0] >= _AGREEING_SHARE * merged[1]:
                 heapq.heappush(waiting, (-merged[0] / merged[1], min(a, other), max(a, other)))
-    return np.array([_root(parent, i) for i in range(count + 1)])
-
-
-def _root(parent: np.ndarray, label: int) -> int:
-    while parent[label] != label:
-        label = int(parent[label])
-    return label
+    return bonds
 
 
 def _relabel(roots: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarray]:

@@ -43,7 +43,6 @@ class Backend:
     """Turns `frame.measured` into a Disparity."""
 
     stateful = False
-    max_batch = 1
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -83,8 +83,6 @@ class Backend:
     then on the CPU; `notes` and the log say so, and it stays so until the images have another size.
     """
 
-    max_batch = 1
-
     def __init__(self, config: Config) -> None:
         self.config = config
         self.stateful = config.warm_start

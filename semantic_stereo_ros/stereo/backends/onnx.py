@@ -56,7 +56,6 @@ class Backend:
     """One onnxruntime session."""
 
     stateful = False
-    max_batch = 1
 
     def __init__(self, config: Config) -> None:
         self.config = config

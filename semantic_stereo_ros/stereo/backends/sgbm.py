@@ -83,7 +83,6 @@ class Backend:
     """StereoSGBM or StereoBM over the whole width: the images are padded so that every column can be answered."""
 
     stateful = False
-    max_batch = 1
 
     def __init__(self, config: Config) -> None:
         self.config = config

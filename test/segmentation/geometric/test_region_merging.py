@@ -40,6 +40,11 @@ def test_components_follow_the_links_and_not_the_mask_alone():
     assert groups(labels) == {frozenset({0, 1, 4, 5}), frozenset({2, 3, 6, 7})}
 
 
+def test_bonds_join_directly_and_through_others():
+    assert edges.lowest_joined(7, [(5, 3), (6, 2), (3, 6), (7, 1)]).tolist() == [0, 1, 2, 2, 4, 2, 2, 1]
+    assert edges.lowest_joined(2, []).tolist() == [0, 1, 2]
+
+
 def test_fill_takes_the_nearest_known_value():
     image = np.array([[NAN, 1.0, NAN, NAN, NAN, 7.0]], np.float32)
     distance, (filled,) = edges.fill_from_nearest(np.isfinite(image), image)

@@ -32,7 +32,6 @@ class Config:
 
 class Backend:
     stateful = False
-    max_batch = 1
 
     def __init__(self, config: Config) -> None:
         self.config = config
