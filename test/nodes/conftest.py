@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-TIMEOUT_S = float(os.environ.get("SEMANTIC_STEREO_TEST_TIMEOUT", "40"))
+TIMEOUT_S = float(os.environ.get("SEMANTIC_STEREO_TEST_TIMEOUT", "240"))
+"""How long a condition is waited for: so long that no other programs, only a fault, can let it pass."""
 
 
 class Graph:
@@ -72,6 +73,10 @@ class Graph:
                 logs = "\n".join(f"--- {f.name}\n{f.read_text(encoding='utf-8')[-2000:]}" for f in self.folder.glob("*.log"))
                 pytest.fail(f"waited {timeout_s:g} s in vain for: {what}\n{logs}")
         return value
+
+    def ended(self, process: subprocess.Popen) -> int:
+        """The exit code of a process that is about to end; TimeoutExpired where it goes on."""
+        return process.wait(TIMEOUT_S)
 
     def close(self) -> None:
         import rclpy

@@ -34,16 +34,17 @@ SIZE_WH = (320, 240)
 
 @pytest.fixture(scope="module")
 def demo(dds_environment, tmp_path_factory):
-    seen = []
-    result = run_demo(tmp_path_factory.mktemp("demo"), FRAMES, size_wh=SIZE_WH, rate_hz=15.0, on_frame=seen.append, timeout_s=60.0)
-    return result, seen
+    """(its result, the frames as they were told, how long all of it took in seconds)"""
+    seen, start_s = [], time.monotonic()
+    result = run_demo(tmp_path_factory.mktemp("demo"), FRAMES, size_wh=SIZE_WH, rate_hz=15.0, on_frame=seen.append)
+    return result, seen, time.monotonic() - start_s
 
 
 def test_every_frame_is_answered_in_order_with_its_own_stamp(demo):
-    result, seen = demo
+    result, seen, whole_s = demo
     assert [frame.index for frame in result.frames] == list(range(FRAMES)) and len(seen) == FRAMES
     assert result.sent == FRAMES and result.dropped == 0 and result.rate_hz > 0
-    assert all(stamp_to_ns(f.objects.header.stamp) == f.stamp_ns and 0 < f.age_s < 30 for f in result.frames)
+    assert all(stamp_to_ns(f.objects.header.stamp) == f.stamp_ns and 0 < f.age_s < whole_s for f in result.frames)
     assert result.age_percentile_s(50) <= result.age_percentile_s(95)
 
 
@@ -85,7 +86,7 @@ def test_recorded_images_are_the_rendered_ones(demo):
 def test_best_effort_images_are_not_lost_with_the_profile(new_graph):
     """640x480 colour from a player in another process at 15 Hz; without the profile about half are lost."""
     graph = new_graph()
-    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    best_effort = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)  # none is lost because this process waits for a core
     left = graph.subscribe(Image, "left/image_rect", best_effort)
     right = graph.subscribe(Image, "right/image_rect", best_effort)
     sent = graph.subscribe(Header, "frame", FRAME_QOS)
@@ -95,7 +96,7 @@ def test_best_effort_images_are_not_lost_with_the_profile(new_graph):
     first_ns = max(stamp_to_ns(left[-1].header.stamp), stamp_to_ns(right[-1].header.stamp))
     graph.until(lambda: sum(stamp_to_ns(h.stamp) > first_ns for h in sent) >= 40, "40 frames")
     player.send_signal(signal.SIGINT)
-    assert player.wait(20) == 0
+    assert graph.ended(player) == 0
     stamps = {stamp_to_ns(h.stamp) for h in sent if first_ns < stamp_to_ns(h.stamp)}
     graph.until(lambda: stamp_to_ns(left[-1].header.stamp) >= max(stamps) - 200_000_000, "the last images")
     for images in (left, right):
@@ -127,7 +128,7 @@ def test_best_effort_camera_is_heard_and_raw_images_are_rectified(new_graph, mak
     shown = np.frombuffer(depth[-1].data, np.float32)
     assert np.nanmedian(shown) == pytest.approx(3.0, rel=0.02)
     node.send_signal(signal.SIGINT)
-    assert node.wait(20) == 0
+    assert graph.ended(node) == 0
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_best_effort_camera_is_heard_and_raw_images_are_rectified(new_graph, mak
 def test_wrong_start_says_why_and_fails(new_graph, name, parameters, words):
     graph = new_graph()
     process = graph.start(name, **parameters)
-    assert process.wait(30) == 1
+    assert graph.ended(process) == 1
     assert words in graph.log(name).read_text(encoding="utf-8")
 
 
@@ -209,11 +210,11 @@ def test_player_is_interrupted_while_it_publishes_and_while_it_renders(new_graph
     frames = graph.subscribe(Header, "frame", FRAME_QOS)
     graph.until(lambda: len(frames) > 3, "frames")
     fast.send_signal(signal.SIGINT)
-    assert fast.wait(20) == 0
+    assert graph.ended(fast) == 0
     rendering = graph.start("player_node", **{"player.preload": True, "player.frames": 100_000})
     graph.until(lambda: graph.log("player_node").read_text(encoding="utf-8").count("Fast DDS profile") == 2, "the second player")
     rendering.send_signal(signal.SIGINT)
-    assert rendering.wait(20) == 0
+    assert graph.ended(rendering) == 0
     assert "Traceback" not in graph.log("player_node").read_text(encoding="utf-8")
 
 
@@ -222,10 +223,10 @@ def test_player_ends_by_itself_and_by_interrupt(new_graph):
     small = {"player.frames": 2, "player.width": 160, "player.height": 120}
     finished = graph.start("player_node", **small, **{"player.subscribers": 0})
     waiting = graph.start("player_node", **small, **{"player.subscribers": 5})
-    assert finished.wait(30) == 0
+    assert graph.ended(finished) == 0
     graph.until(lambda: "waiting for 5 subscriber" in graph.log("player_node").read_text(encoding="utf-8"), "a waiting player")
     waiting.send_signal(signal.SIGINT)
-    assert waiting.wait(20) == 0
+    assert graph.ended(waiting) == 0
     assert "Traceback" not in graph.log("player_node").read_text(encoding="utf-8")
 
 

@@ -102,7 +102,8 @@ def test_thirty_percent_lost_per_side(running, recovered):
         if not skip:
             whole.append(sent[-1])
 
-    running.play(running.said("paired|partner"), "a warning about images without a partner", send)
+    said = running.said("paired|partner")
+    running.play(lambda: whole and said(), "a whole frame, and a warning about images without a partner", send)
     running.graph.until(running.answered(whole[-1]), "the answer to the last whole frame")
     answers = {stamp_to_ns(m.header.stamp) for m in running.objects if stamp_to_ns(m.header.stamp) >= sent[0]}
     assert answers and answers <= set(whole)

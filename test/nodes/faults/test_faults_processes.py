@@ -155,9 +155,9 @@ def test_one_of_three_nodes_is_killed_and_comes_back(new_graph, make_camera, sce
 def test_children_end_with_a_killed_parent(tmp_path):
     """kill -9 of the demo or a test leaves neither nodes nor their shared memory behind."""
     script = (
-        "import sys; from semantic_stereo_ros.nodes import dds, demo\n"
+        "import sys; from semantic_stereo_ros.nodes.harness import demo_graph; from semantic_stereo_ros.nodes.runtime import dds\n"
         "with dds.private_domain() as domain:\n"
-        "    child = demo.start_node('player_node', {'player.subscribers': 50}, domain, open(sys.argv[1], 'w'))\n"
+        "    child = demo_graph.start_node('player_node', {'player.subscribers': 50}, domain, open(sys.argv[1], 'w'))\n"
         "    print(child.pid, flush=True); sys.stdin.read()"
     )
     log = tmp_path / "player.log"
@@ -180,7 +180,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, timeout_s: float = 60.0) -> None:
+def wait_for(condition, timeout_s: float = 240.0) -> None:
     """Without a graph to spin."""
     end_s = time.monotonic() + timeout_s
     while not condition():
@@ -198,7 +198,7 @@ def test_interrupt_during_inference_ends_at_once(new_graph, make_camera, record_
     patient.play(lambda: patient.diagnostics and patient.number("dropped"), "a frame in work while another waits", period_s=0.3)
     start_s = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert graph.ended(process) == 0
     record_property("measured", f"SIGINT during inference, exit after {time.monotonic() - start_s:.2f} s")
     assert "Traceback" not in graph.log("pipeline_node").read_text(encoding="utf-8")
 

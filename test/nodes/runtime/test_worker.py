@@ -10,16 +10,16 @@ def test_newest_waits_and_older_ones_are_dropped_and_counted():
 
     def handle(item):
         started.set()
-        assert go.wait(10)
+        assert go.wait(60)
         handled.append(item)
 
     worker = LatestOnlyWorker(handle, lambda error: handled.append(error))
     worker.submit(1)
-    assert started.wait(10)
+    assert started.wait(60)
     for item in (2, 3, 4):
         worker.submit(item)
     go.set()
-    assert worker.wait_idle(10)
+    assert worker.wait_idle(60)
     assert handled == [1, 4] and worker.dropped == 2 and worker.submitted == 4
     assert worker.stop()
 
@@ -34,9 +34,9 @@ def test_error_is_reported_and_the_next_item_handled():
 
     worker = LatestOnlyWorker(handle, errors.append)
     worker.submit("bad")
-    assert worker.wait_idle(10)
+    assert worker.wait_idle(60)
     worker.submit("good")
-    assert worker.wait_idle(10)
+    assert worker.wait_idle(60)
     assert [str(e) for e in errors] == ["refused"] and handled == ["good"]
     assert worker.stop()
 

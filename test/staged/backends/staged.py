@@ -1,10 +1,11 @@
-"""A stereo backend for tests: as slow, or as broken, as its options say; its answers are sgbm's. Put on the backends' path by the tests."""
+"""A stereo backend that waits for files, or is broken, as its options say; its answers are those of sgbm. Tests put it on the path."""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from semantic_stereo_ros.checks import InputFileError
 from semantic_stereo_ros.options import option
@@ -21,11 +22,16 @@ def note(text: str) -> None:
     logger.info("staged: %s", text)
 
 
+def wait_for(file: str) -> None:
+    while file and not Path(file).exists():
+        time.sleep(0.01)
+
+
 @dataclass(frozen=True)
 class Config:
     name: str = option("a", "told in RECORD")
-    load_s: float = option(0.0, "how long loading takes", unit="s", minimum=0.0)
-    frame_s: float = option(0.0, "how long a frame takes", unit="s", minimum=0.0)
+    load_until: str = option("", "loading ends when this file is there; '' = at once")
+    frame_until: str = option("", "each frame ends when this file is there, and says that it begins; '' = at once")
     fails: bool = option(False, "loading fails at its end")
     missing: bool = option(False, "the check fails: its library is missing")
 
@@ -43,14 +49,14 @@ class Backend:
 
     def load(self) -> None:
         note(f"load {self.config.name}")
-        time.sleep(self.config.load_s)
+        wait_for(self.config.load_until)
         if self.config.fails:
             raise InputFileError(f"the weights of {self.config.name} are broken")
 
     def __call__(self, frame: StereoFrame) -> Disparity:
-        if self.config.frame_s:
+        if self.config.frame_until:
             logger.info("staged: a frame begins")
-            time.sleep(self.config.frame_s)
+            wait_for(self.config.frame_until)
         return self._matcher(frame)
 
     def reset(self, reason: str) -> None:
