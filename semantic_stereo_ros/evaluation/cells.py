@@ -16,7 +16,7 @@ LARGEST_IQR_PX = 6.0
 
 
 def cell_truth(truth_px: np.ndarray, truth_step_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) true disparity in px, NaN unknown -> (H, W) int32 labels of the cells that count, 0 elsewhere; (N,) true median disparity, px.
+    """(H, W) true disparity in px, NaN unknown -> (H, W) int32 labels of the cells that count, 0 elsewhere; (N,) their true medians, px.
 
     The image is cut into whole squares of a sixteenth of its width (32 to 48 px). A square counts when
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.optimize import fminbound
+from scipy.optimize import minimize_scalar
 from scipy.special import erf
 
 from semantic_stereo_ros.checks import SemanticStereoError, check_array
@@ -93,7 +94,8 @@ def _best_constant(error: np.ndarray, unit: np.ndarray, truth_sigma: np.ndarray)
 
         # without the truth's own error the optimum is the root mean square; with it, it can only be smaller
         log_factors = (math.log(factor) - 7.0, math.log(factor) + 0.5)
-        factor = math.exp(float(fminbound(nll, *log_factors)))
+        found: Any = minimize_scalar(nll, bounds=log_factors, method="bounded")
+        factor = math.exp(found.x)
     return factor, gaussian_nll(error, np.hypot(factor * unit, truth_sigma))
 
 
