@@ -16,14 +16,16 @@ LARGEST_IQR_PX = 6.0
 
 
 def cell_truth(truth_px: np.ndarray, truth_step_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) true disparity in px, NaN unknown -> (H, W) int32 labels of the cells that count, 0 elsewhere; (N,) their true medians, px.
+    """Labels (H, W) int32 of the squares that count, 0 elsewhere, and (N,) their median true disparities in px.
+
+    truth_px: (H, W) float32, NaN unknown; truth_step_px: the step that it is stored in, 0 for a fine one.
 
     The image is cut into whole squares of a sixteenth of its width (32 to 48 px). A square counts when
 
     - it is seen evenly: each of its quarters has at least a third of the share of known pixels that the best-seen tenth of this map's squares
       have (a third of all pixels where the truth is dense, about a tenth in lidar), and the square at least 100 known pixels;
     - it is one surface: the interquartile range of its true disparities is at most 6 px, that of their distances to the square's plane
-      (least squares in column and row) at most 0.75 px or one of the truth's own steps, and 90 % of these at most three times as wide.
+      (least squares in column and row) at most 0.75 px or one of the truth's own steps, and 90 % of these lie at most three times as wide.
 
     The true median is that of the known pixels and, where the truth is unknown, of the plane: lidar leaves lines out, which would shift the
     median of a slanted square.

@@ -23,15 +23,17 @@ th:first-child, td:first-child { text-align: left; }
 tr:hover { background: #f3f6fa; }
 svg { font: 9.5px system-ui, sans-serif; } svg .title { font-size: 12px; font-weight: 600; }
 svg .grid { stroke: #e2e2e2; fill: none; } svg .ideal { stroke: #888; stroke-dasharray: 4 3; fill: none; }
+.charts { display: flex; flex-wrap: wrap; column-gap: 24px; }
 .pictures { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; } .pictures img { width: 100%; display: block; }
 figure { margin: 0; } figcaption { font-size: 12px; color: #555; }
 h2 { margin: 2em 0 .3em; } .swatch { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 .9em; vertical-align: -1px; }
 """
+FEWEST_IN_CHART = 10
 READING = (
-    "1s, 2s: share within one and two sigma (a Gaussian: 68 and 95 %), with what 8-bit truth itself may be off by in quadrature; bare: the "
-    "reported sigma alone. gain: nats by which the reported sigma beats the best constant relative sigma. <2px: pixels off by at most 2 px. "
-    "unkn: no answer. A phantom is an own mask off by more than 3 sigma and more than 5 % from the truth under it. Labels are mostly "
-    "incomplete, and then there is no precision."
+    "1s, 2s: share within one and two sigma (a Gaussian: 68 and 95 %), with what 8-bit truth itself may be off by in quadrature; "
+    "bare: the reported sigma alone. gain: nats by which the reported sigma beats the best constant relative sigma. "
+    "<2px: pixels off by at most 2 px. unkn: no answer. A phantom is an own mask off by more than 3 sigma and more than 5 % from "
+    "the truth under it. Labels are mostly incomplete, and then there is no precision."
 )
 
 
@@ -42,8 +44,7 @@ def write_page(report: Report, pictures: Mapping[str, Mapping[str, str]], path: 
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Accuracy</title><style>{STYLE}</style>',
         f"<h1>Accuracy: {report.pooled['cases']} cases</h1><p>{html.escape(used)}</p><p>{html.escape(READING)}</p>",
         *(f"<p>Skipped: {html.escape(s.name)}, because {html.escape(s.reason)}.</p>" for s in report.skipped),
-        _charts(POOLED, report.pooled),
-        *(_charts(name, f) for name, f in report.sources.items()),
+        f'<div class="charts">{"".join(_charts(*group) for group in [(POOLED, report.pooled), *report.sources.items()])}</div>',
         *(grid.html() for grid in grids(report)),
         *(_case(name, f, pictures.get(name, {})) for name, f in report.cases.items()),
         "</html>\n",
@@ -56,7 +57,7 @@ def _charts(name: str, f: dict[str, Any]) -> str:
     """Reliability of pixels and masks, and the spread of errors by sigma, of one group."""
     pixels = f["pixel_sigma"]
     known = {"pixels": pixels, "pixels off by < 2 px": pixels["small_errors"], **f["objects"]}
-    known = {key: values["reliability"] for key, values in known.items() if values["count"]}
+    known = {key: values["reliability"] for key, values in known.items() if values["count"] >= FEWEST_IN_CHART}
     curves = {key: list(zip(r["level"], r["observed"])) for key, r in known.items()}
     spread = {key: list(zip(r["bin_sigma"], r["bin_error"])) for key, r in known.items()}
     of_pixels = {key: spread[key] for key in spread if key not in KINDS}

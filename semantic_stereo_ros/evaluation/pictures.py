@@ -52,7 +52,7 @@ def draw_error(disparity_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
     answered = known & np.isfinite(disparity_px)
     kind[answered] = 2 + np.digitize(error[answered], ERROR_STEPS_PX)
     if known.mean() < SPARSE:
-        kind = cv2.dilate(kind, np.ones((3, 3), np.uint8))
+        kind = np.asarray(cv2.dilate(kind, np.ones((3, 3), np.uint8)), np.uint8)
     return np.array([NO_TRUTH, NO_ANSWER, *ERROR_COLORS], np.uint8)[kind]
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from semantic_stereo_ros.evaluation.judge import KINDS
 
-LONGEST_NAME = 24
+LONGEST_NAME = 20
 Rows = Sequence[tuple[str, dict[str, Any]]]
 
 
@@ -82,7 +82,7 @@ def object_grid(named: Rows) -> Grid:
                 error = percent(o["median_relative_error"], 1)
                 counts = str(o["count"]), str(o["unknown"])
                 rows.append((name, kind, *counts, *_coverage(o), *_coverage(o, "_bare"), *likelihoods, error))
-    return Grid("Sigma of depths by kind of mask: % within 1, 2 sigma; bare: truth taken as exact; nats", columns, tuple(rows))
+    return Grid("Sigma of depths by kind of mask: % within 1, 2 sigma (bare: truth as exact)", columns, tuple(rows))
 
 
 def instance_grid(named: Rows) -> Grid:
