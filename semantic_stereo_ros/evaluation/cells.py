@@ -22,7 +22,7 @@ def cell_truth(truth_px: np.ndarray, truth_step_px: float = 0.0) -> tuple[np.nda
 
     The image is cut into whole squares of a sixteenth of its width (32 to 48 px). A square counts when
 
-    - it is seen evenly: each of its quarters has at least a third of the share of known pixels that the best-seen tenth of this map's squares
+    - it is seen evenly: each of its quarters has at least a third of the share of known pixels that the best-seen tenth of the squares
       have (a third of all pixels where the truth is dense, about a tenth in lidar), and the square at least 100 known pixels;
     - it is one surface: the interquartile range of its true disparities is at most 6 px, that of their distances to the square's plane
       (least squares in column and row) at most 0.75 px or one of the truth's own steps, and 90 % of these lie at most three times as wide.

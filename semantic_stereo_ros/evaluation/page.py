@@ -15,7 +15,7 @@ from semantic_stereo_ros.evaluation.tables import number, percent
 from semantic_stereo_ros.io.paths import atomic
 
 STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 1240px; padding: 0 1em; color: #222; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 1560px; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; font-size: 12.5px; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3em; }
 th, td { text-align: right; padding: .1em .6em; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }

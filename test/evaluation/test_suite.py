@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -93,3 +96,14 @@ def test_truth_in_coarse_steps_is_known_by_its_values():
     half = whole / 2
     half[3] = np.nan
     assert truth_step(half) == 0.5
+
+
+def test_steps_of_published_truth_are_recognised(real_data):
+    suite = real_data("real")
+    steps = {}
+    for record in json.loads((suite / "manifest.json").read_text()):
+        stated = re.search(r"steps of ([\d.]+) px", record["truth"])
+        with np.load(suite / record["name"] / "disp_left.npz") as file:
+            steps[record["name"]] = truth_step(file["disp"]), float(stated[1]) if stated else 0.0
+    found, expected = zip(*steps.values())
+    assert found == pytest.approx(expected, abs=0.005) and 0 in expected and 0.5 in expected
