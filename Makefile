@@ -27,7 +27,7 @@ endif
 MESSAGE_SOURCES := $(wildcard msg/*.msg srv/*.srv) CMakeLists.txt package.xml tools/build_messages.py
 
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-long lint soak bench docs clean
+.PHONY: help build demo test test-long lint soak bench eval docs clean
 
 help:
 	@echo "make demo       a synthetic scene with known truth, measured live over ROS topics; results in outputs/demo"
@@ -36,6 +36,7 @@ help:
 	@echo "make lint       ruff, pyright, import contracts"
 	@echo "make soak       10,000 frames over ROS topics: rate, losses, latency, growth; fails on loss or growth above 1 %"
 	@echo "make bench      timings against baselines; results in bench/results.json"
+	@echo "make eval       accuracy on real pairs with truth, where there are some; results in outputs/eval"
 	@echo "make docs       the generated tables of docs/ros.md"
 	@echo "make build      the environment ($(VENV)) and the compiled messages only"
 	@echo "make clean      remove what was built, the environment too"
@@ -62,6 +63,15 @@ soak: build
 
 bench: build
 	$(PY) -m semantic_stereo_ros.cli.main bench
+
+# SEMANTIC_STEREO_DATA: the folder that holds `real`, a suite of cases; EVAL: more options, for example EVAL="--stereo onnx".
+SUITE := $(or $(SEMANTIC_STEREO_DATA),../shared/data)/real
+eval: build
+	@if test -d "$(SUITE)"; then \
+	  $(PY) -m semantic_stereo_ros.cli.main eval --suite "$(SUITE)" --output outputs/eval $(EVAL); \
+	else \
+	  echo "There are no real pairs in $(SUITE): set SEMANTIC_STEREO_DATA to a folder that holds 'real' (docs/accuracy.md)."; \
+	fi
 
 docs: build
 	$(PY) tools/generate_docs.py

@@ -139,3 +139,36 @@ def test_object_errors_without_an_object_are_nan():
 def test_object_errors_of_two_lengths_are_refused():
     with pytest.raises(SemanticStereoError, match="one length"):
         metrics.object_errors([1.0], [1.0, 2.0])
+
+
+def test_sigma_coverage_adds_what_the_truth_may_be_off_by_to_both_sides():
+    """Errors of the truth alone: with them known, the reported sigma and the best constant are judged by what is left."""
+    rng = np.random.default_rng(5)
+    truth_sigma, value = np.full(20000, 0.3), rng.uniform(1, 10, 20000)
+    error = rng.normal(0, np.hypot(0.02 * value, truth_sigma))
+    known = metrics.sigma_coverage(error, 0.02 * value, value, truth_sigma)
+    assert known.within_1 == pytest.approx(0.683, abs=0.01) and known.z_std == pytest.approx(1, abs=0.02)
+    assert known.relative_sigma == pytest.approx(0.02, rel=0.1)
+    assert known.relative_nll <= known.nll < known.constant_nll
+    assert metrics.sigma_coverage(error, 0.02 * value, value).within_1 < 0.5
+    with pytest.raises(SemanticStereoError, match="truth_sigma must be 0 or above"):
+        metrics.sigma_coverage(error, value, value, -truth_sigma)
+
+
+def test_reliability_of_a_true_sigma_is_the_diagonal_and_of_half_of_it_lies_below():
+    rng = np.random.default_rng(6)
+    sigma = rng.uniform(0.1, 2.0, 50000)
+    error = rng.normal(0, sigma)
+    true, half = metrics.reliability(error, sigma), metrics.reliability(error, sigma / 2)
+    np.testing.assert_allclose(true.observed, true.level, atol=0.01)
+    assert half.observed[9] == pytest.approx(math.erf(0.6745 / 2 / math.sqrt(2)), abs=0.01)  # the level 0.5 reaches to 0.6745 sigma
+    np.testing.assert_allclose(true.bin_error, true.bin_sigma, rtol=0.05)
+    np.testing.assert_allclose(half.bin_error, 2 * half.bin_sigma, rtol=0.05)
+    assert (np.diff(true.bin_sigma) > 0).all()
+
+
+def test_reliability_needs_an_error_with_a_sigma():
+    with pytest.raises(SemanticStereoError, match="no error with a finite sigma"):
+        metrics.reliability(np.array([NAN]), np.array([1.0]))
+    with pytest.raises(SemanticStereoError, match="every sigma must be above zero"):
+        metrics.reliability(np.array([1.0]), np.array([0.0]))

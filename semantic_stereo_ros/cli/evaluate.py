@@ -50,20 +50,32 @@ def evaluate(
         None, "--truth-scale", min=1e-6, help="File values per px; if not given 256 for 16-bit PNG, else 1."
     ),
     truth_invalid: Optional[float] = typer.Option(None, "--truth-invalid", help="Value that means unknown, as NaN, inf and a PNG's 0 do."),
+    suite: Optional[Path] = typer.Option(None, "--suite", help="A folder of cases: judge each, and pool by source."),
+    only: list[str] = typer.Option([], "--only", metavar="NAME", help="Of the suite, this case or pattern (kitti15_*). Repeatable."),
     synthetic: int = typer.Option(0, "--synthetic", min=0, help="Evaluate this many synthetic scenes instead of files."),
     first_seed: int = typer.Option(0, "--first-seed", min=0, help="Seed of the first synthetic scene."),
     stereo: Optional[str] = common.StereoName,
     segmentation: Optional[str] = common.SegmentationName,
     assignments: list[str] = common.Assignments,
     config_file: Optional[Path] = common.ConfigFile,
-    output: Optional[Path] = typer.Option(None, "--output", "-o", help="Write the figures to this JSON file too."),
+    output: Optional[Path] = typer.Option(None, "--output", "-o", help="Write the figures to this JSON file too; with --suite a folder."),
 ) -> None:
     """Judge disparities (EPE, bad-1/2/3 over answered and over all pixels, density, ranking by confidence) and object distances.
 
     Examples: semantic-stereo eval left.png right.png --truth disparity.pfm -c calib.txt
               semantic-stereo eval --synthetic 20
+              semantic-stereo eval --suite ../shared/data/real --output outputs/eval
     """
     config = common.build_config(stereo, segmentation, assignments, config_file)
+    if suite is not None:
+        if left is not None or truth is not None or instances is not None or calibration is not None or given_masks or synthetic:
+            raise SemanticStereoError("--suite takes images, truth and calibration from its cases: leave out the options that give them")
+        from semantic_stereo_ros.cli.evaluate_suite import evaluate_suite
+
+        evaluate_suite(suite, config, only, output)
+        return
+    if only:
+        raise SemanticStereoError("--only chooses cases of a suite: give --suite DIR with it")
     if output is not None:
         output_file(output)
     if synthetic:
