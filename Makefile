@@ -27,12 +27,13 @@ endif
 MESSAGE_SOURCES := $(wildcard msg/*.msg srv/*.srv) CMakeLists.txt package.xml tools/build_messages.py
 
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-long lint soak bench eval docs clean
+.PHONY: help build demo test test-long mutants lint soak bench eval docs clean
 
 help:
 	@echo "make demo       a synthetic scene with known truth, measured live over ROS topics; results in outputs/demo"
 	@echo "make test       every test that is not marked long"
 	@echo "make test-long  the long ones, and all of the fault matrix"
+	@echo "make mutants    do the tests notice broken rules? Seeded edits of a copy, each with the tests that must fail; part of test-long"
 	@echo "make lint       ruff, pyright, import contracts"
 	@echo "make soak       10,000 frames over ROS topics: rate, losses, latency, growth; fails on loss or growth above 1 %"
 	@echo "make bench      timings against baselines; results in bench/results.json"
@@ -51,6 +52,9 @@ test: build $(STAMPS)/dev
 
 test-long: build $(STAMPS)/dev
 	$(PYTEST) -m "long or faults"
+
+mutants: build $(STAMPS)/dev
+	$(PY) tools/mutants.py
 
 lint: build $(STAMPS)/dev
 	$(PY) -m ruff check .

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
-from semantic_stereo_ros.types import Disparity, Measured, Segmentation, StereoFrame, StereoRig, as_rgb8
+from semantic_stereo_ros.types import (
+    Disparity,
+    Measured,
+    ObjectState,
+    SceneObject,
+    Segmentation,
+    StereoFrame,
+    StereoRig,
+    as_rgb8,
+)
 
 RIG = StereoRig(size_wh=(8, 6), fx=10.0, fy=10.0, cx=3.5, cy=2.5, baseline_m=0.1, doffs_px=2.0)
 GREY = np.zeros((6, 8), np.uint8)
@@ -121,3 +130,14 @@ def test_a_measurement_of_another_size_or_kind_is_refused():
         Measured(disparity_px=np.ones((6, 8)))
     with pytest.raises(ImageError, match="confidence"):
         Measured(depth_m=DEPTH.values, confidence=np.ones((6, 7), np.float32))
+
+
+def test_the_sigma_of_a_predicted_distance_is_the_one_along_the_ray():
+    """An object 5 m away along (3, 0, 4): known to 1 cm across the ray and to 20 cm along it."""
+    ray = np.array([0.6, 0.0, 0.8])
+    covariance = 0.01**2 * np.eye(3) + (0.2**2 - 0.01**2) * np.outer(ray, ray)
+    nothing, eye = np.zeros(3), np.eye(3)
+    item = SceneObject(1, ObjectState.LOST, 2, "cup", 1.0, None, None, 5 * ray, covariance, nothing, eye, "camera", 0, 0)
+    assert item.distance_m == pytest.approx(5.0) and item.distance_sigma_m == pytest.approx(0.2)
+    assert item.depth_m == pytest.approx(4.0) and item.depth_sigma_m == pytest.approx(np.sqrt(covariance[2, 2]))
+    assert np.isnan(item.nearest_m) and not item.measured

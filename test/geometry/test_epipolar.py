@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.geometry.calibration import CameraModel
-from semantic_stereo_ros.geometry.epipolar import check_pair, epipolar_health, findings
+from semantic_stereo_ros.geometry.epipolar import EpipolarHealth, _agreeing, check_pair, epipolar_health, findings
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
 from semantic_stereo_ros.io.calibration_files import load_calibration
 from semantic_stereo_ros.io.images import read_image
@@ -178,3 +180,22 @@ def test_a_search_range_that_is_too_small_is_said():
     assert health.p98_disparity_px == pytest.approx(40.0, abs=0.5)
     assert [f.kind for f in findings(health, searched_to_px=32.0)] == ["range"]
     assert findings(health, searched_to_px=64.0) == ()
+
+
+def test_matches_behind_infinity_in_both_orders_are_said():
+    """Exchanging the images would not help: the principal points are not of this pair."""
+    health = EpipolarHealth(60, 0.2, 0.4, 0.0, behind_fraction=0.6, behind_if_swapped=0.4, negative_fraction=0.6, p98_disparity_px=9.0)
+    (found,) = findings(health)
+    assert (found.kind, found.fatal) == ("behind_infinity", False) and "60% of 60 matches" in found.message
+    assert findings(dataclasses.replace(health, behind_fraction=0.4)) == ()
+
+
+def test_aligned_rows_win_against_a_slope_that_fits_a_few_more_wrong_matches():
+    """Of a fence, 40 matches lie on their rows; 50, one pale or more off, fit a row error that grows with the disparity."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform((0, 0), (600, 400), (90, 2))
+    shift = np.column_stack([-rng.uniform(20, 60, 90), np.zeros(90)])
+    shift[40:, 1] = 0.14 * shift[40:, 0]
+    aligned = _agreeing(start, start + shift, 400, tolerance_px=1.5)
+    assert aligned[:40].all()
+    assert abs(np.median(shift[aligned, 1])) < 1.0

@@ -125,3 +125,44 @@ def test_coefficients_and_planes_are_inverse():
     normal, offset = planes.plane_from_coefficients(planes.coefficients_of_plane(ground, RIG), RIG)
     np.testing.assert_allclose(normal, ground.normal, atol=1e-12)
     assert offset == pytest.approx(1.3)
+
+
+def test_a_roll_beyond_the_limit_is_no_ground():
+    rolled = plane_only((0.7, -0.7, 0.0), 1.5)
+    assert estimate_ground(rolled) is None
+    assert_close(estimate_ground(rolled, GroundConfig(max_roll_deg=60.0)), GroundPlane(np.array([1.0, -1.0, 0.0]) / np.sqrt(2), 1.5, 0))
+
+
+def side_by_side(low: tuple[float, float], high: tuple[float, float], share: float, seed: int = 0) -> Disparity:
+    """Level planes as (m below the camera, m along the view at which they end): `low` is seen in the right `share` of the columns."""
+    columns = np.broadcast_to(np.arange(RIG.size_wh[0]), RIG.shape)
+    result = np.full(RIG.shape, np.nan)
+    for (height_m, end_m), here in ((low, columns >= (1 - share) * RIG.size_wh[0]), (high, columns < (1 - share) * RIG.size_wh[0])):
+        d = planes.plane_disparity(planes.coefficients_of_plane(GroundPlane(np.array([0.0, -1.0, 0.0]), height_m, 0.0), RIG), RIG)
+        shown = here & (d > RIG.bf / end_m)
+        result[shown] = d[shown]
+    return as_disparity(result - RIG.doffs_px, RIG, noise_px=0.1, seed=seed)
+
+
+def test_a_smaller_floor_wins_against_a_larger_table():
+    """A table top fills 60 % of the columns, the floor below it the rest."""
+    found = estimate_ground(side_by_side((1.4, 12.0), (0.7, 12.0), share=0.4))
+    assert_close(found, GroundPlane(np.array([0.0, -1.0, 0.0]), 1.4, 0.0))
+
+
+def test_a_table_beside_an_abyss_is_no_ground():
+    """Half of the view is a table top, and beside it a wall 6 m away goes down below it: whoever stood on that plane would fall."""
+    table = side_by_side((0.7, 12.0), (0.7, 12.0), share=0.0).disparity_px
+    abyss = table.copy()
+    abyss[:, RIG.size_wh[0] // 2 :] = RIG.bf / 6.0 - RIG.doffs_px
+    assert_close(estimate_ground(as_disparity(table, RIG, 0.1)), GroundPlane(np.array([0.0, -1.0, 0.0]), 0.7, 0.0))
+    assert estimate_ground(as_disparity(abyss, RIG, 0.1)) is None
+
+
+def test_a_prior_finds_the_little_floor_that_chance_misses():
+    """A floor on the left edge only, beside it nothing but clutter above it."""
+    floor = GroundPlane(np.array([0.0, -1.0, 0.0]), 1.3, 0.0)
+    d = planes.plane_disparity(planes.coefficients_of_plane(floor, RIG), RIG)
+    clutter = np.maximum(d, 0) + np.random.default_rng(0).uniform(2, 30, RIG.shape)
+    view = as_disparity(np.where(np.arange(RIG.size_wh[0]) < 0.15 * RIG.size_wh[0], np.where(d > 0, d, np.nan), clutter), RIG)
+    assert_close(estimate_ground(view, prior=floor), floor)

@@ -8,7 +8,7 @@ import pytest
 
 from semantic_stereo_ros.checks import CalibrationError, ImageError
 from semantic_stereo_ros.geometry.calibration import CameraModel, apply_binning_roi, rig_from_projection
-from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
+from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration, with_projections
 from semantic_stereo_ros.io.images import read_image
 
 SIZE = (640, 480)
@@ -254,3 +254,18 @@ def test_binning_and_roi_keep_the_geometry():
     assert size == SIZE
     with pytest.raises(CalibrationError, match="must lie inside"):
         apply_binning_roi(p, SIZE, (1, 1), (600, 0, 100, 100))
+
+
+def test_the_matrices_of_a_camera_info_pair_give_another_size_too():
+    """A known point seen in images of half the size triangulates to where it is."""
+    raw = calibration()
+    half = Rectifier(with_projections(raw), size_wh=(320, 240))
+    assert half.rig.size_wh == (320, 240)
+    point = np.array([[-0.4, 0.25, 2.0]])
+    left, right = half(
+        dot_image(raw_pixels(point, np.eye(3), np.zeros(3), raw.left), 0), dot_image(raw_pixels(point, ROTATION, TRANSLATION, raw.right), 0)
+    )
+    a, b, rig = centroid(left), centroid(right), half.rig
+    z = rig.bf / (a[0] - b[0] + rig.doffs_px)
+    measured = np.array([(a[0] - rig.cx) * z / rig.fx, (a[1] - rig.cy) * z / rig.fy, z])
+    np.testing.assert_allclose(measured, _rectifying_rotation(raw, "plumb_bob") @ point[0], rtol=0.01, atol=0.006)

@@ -166,3 +166,12 @@ def test_16_bit_frames_are_drawn():
     scene = make_scene([])
     deep = Scene(StereoFrame(image, image, RIG), scene.disparity, scene.segmentation, (), SceneStatus.NO_OBJECTS)
     assert draw_scene(deep).dtype == np.uint8
+
+
+def test_box_corners_turn_as_scipy_turns_them():
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_euler("xyz", (20, 30, 40), degrees=True)
+    box = OrientedBox(np.array([1.0, 2, 3]), np.array([4.0, 2, 1]), turn.as_quat())
+    expected = turn.apply([[x, y, z] for x in (-2, 2) for y in (-1, 1) for z in (-0.5, 0.5)]) + box.center_m
+    np.testing.assert_allclose(box_corners(box), expected, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from semantic_stereo_ros.io.cloud import inlier_mask, write_ply
 from semantic_stereo_ros.io.objects_json import scene_record
 from semantic_stereo_ros.io.overlay import draw_disparity
 from semantic_stereo_ros.io.paths import atomic, inside, safe_name
-from semantic_stereo_ros.io.writers import ResultWriter, write_png
+from semantic_stereo_ros.io.writers import ResultWriter, instance_image, write_png
 from semantic_stereo_ros.types import (
     Disparity,
     Measurement,
@@ -258,3 +259,11 @@ def test_disparity_colours():
     assert not colour[0].any()
     assert colour[5, 0, 2] > colour[5, 0, 0] and colour[5, -1, 0] > colour[5, -1, 2], "far is blue, near is red"
     assert not draw_disparity(np.full((4, 4), np.nan, np.float32)).any()
+
+
+def test_ids_that_16_bits_do_not_hold_are_refused():
+    scene = make_scene()
+    large = dataclasses.replace(scene, objects=(dataclasses.replace(scene.objects[0], object_id=65536), *scene.objects[1:]))
+    with pytest.raises(InputFileError, match="object id 65536 does not fit"):
+        instance_image(large)
+    assert set(np.unique(instance_image(scene))) == {0, 300, 301}

@@ -11,7 +11,7 @@ from semantic_stereo_ros.segmentation.automask.adaptive import find_masks_adapti
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
 from semantic_stereo_ros.segmentation.edges import beside_breaks
 from semantic_stereo_ros.synthetic import random_sequence
-from semantic_stereo_ros.types import Disparity
+from semantic_stereo_ros.types import Disparity, StereoRig
 
 OPTIONS = Options(points_per_side=32, points_per_batch=16)
 
@@ -104,3 +104,28 @@ def test_what_is_explained_is_not_asked_again():
     ids = np.zeros((240, 320), np.uint16)
     found, calls = find_masks_adaptively(Truth(ids), np.zeros((240, 320, 3), np.uint8), OPTIONS)
     assert len(found) >= 1 and calls <= OPTIONS.points_per_batch
+
+
+class Greedy(Truth):
+    """The room's mask goes over everything that stands in it."""
+
+    def decode(self, embedding, points_xy=None, labels=None, boxes_xyxy=None, mask_logits=None, multimask=True):
+        logits, scores = super().decode(embedding, points_xy)
+        assert points_xy is not None
+        x, y = points_xy[:, 0].long().unbind(dim=1)
+        on_room = torch.from_numpy(self._ids == 0)[y, x]
+        return torch.where(on_room[:, None, None, None], torch.tensor(10.0), logits), scores
+
+
+def test_a_depth_edge_inside_a_mask_is_asked_about():
+    """A box between the points of the sparse grid, which a mask already covers: only its depth tells that it is there."""
+    ids, disparity = np.zeros((240, 320), np.uint16), np.full((240, 320), 10.0, np.float32)
+    ids[24:44, 36:56], disparity[24:44, 36:56] = 1, 14.0
+    rig = StereoRig((320, 240), 300.0, 300.0, 159.5, 119.5, 0.1)
+    edges = edges.beside_breaks(Disparity(disparity, np.full_like(disparity, 0.1), np.ones_like(disparity), rig))
+    image = np.zeros((240, 320, 3), np.uint8)
+    shares = []
+    for known in (None, edges):
+        found = find_masks_adaptively(Greedy(ids), image, OPTIONS, known)[0]
+        shares.append(found_share(as_masks(found, (240, 320)).numpy(), ids))
+    assert shares == [0.0, 1.0]

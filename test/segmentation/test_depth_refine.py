@@ -112,3 +112,27 @@ def test_links_of_parts_and_keys_follow():
     for part in (i for i in result.instances if i.layer == 1):
         assert result.labels[parts == part.label][0] == part.parent
     assert result.labels[90, 50] != result.labels[90, 110]
+
+
+def test_what_is_prompted_is_joined_with_nothing():
+    labels = np.zeros((120, 160), np.uint16)
+    labels[20:100, 20:80], labels[20:100, 80:140] = 1, 2
+    halves = Segmentation((LabelLayer(labels),), (Instance(1, score=0.5, source_key="prompt:4"), Instance(2, score=0.5)))
+    kept = depth_refine.merge(halves, plane_disparity(0.0))
+    np.testing.assert_array_equal(kept.labels, labels)
+    assert [i.source_key for i in kept.object_instances] == ["prompt:4", None]
+
+
+def test_parts_follow_their_objects_new_label_and_those_of_an_object_that_is_gone_stand_alone():
+    """1 and 2 become one; 3, which is sure and stands apart, becomes 2."""
+    objects, parts = np.zeros((2, 120, 160), np.uint16)
+    objects[20:60, 20:80], objects[20:60, 80:140], objects[80:110, 20:80] = 1, 2, 3
+    parts[30:40, 30:40], parts[30:40, 100:110], parts[90:100, 30:40] = 1, 2, 3
+    instances = (
+        *(Instance(label, score=score) for label, score in ((1, 0.5), (2, 0.6), (3, 0.95))),
+        *(Instance(label, layer=1, parent=label) for label in (1, 2, 3)),
+    )
+    result = depth_refine.merge(Segmentation((LabelLayer(objects), LabelLayer(parts, "part")), instances), plane_disparity(0.0))
+    assert [(i.label, i.score) for i in result.object_instances] == [(1, 0.6), (2, 0.95)]
+    assert [i.parent for i in result.instances if i.layer == 1] == [1, None, 2]
+    assert result.labels[35, 100] == 1 and result.labels[95, 35] == 2

@@ -100,3 +100,15 @@ def test_sampled_pair_of_a_shifted_image():
     np.testing.assert_array_equal(pair.left, left[::2, ::2])
     assert pair.gradient[5, 5] == (int(left[10, 11]) - int(left[10, 9])) / 2
     np.testing.assert_array_equal(pair.full(at_three), np.full((31, 60), 3, np.float32))
+
+
+def test_the_subpixel_step_goes_no_further_than_its_limit():
+    """Two pixels off, the images pull hard and in any direction."""
+    scene = plane(5.0, color=False)
+    wrong = scene.disparity_px + np.float32(2.0)
+    pair = SampledPair(wrong.shape)
+    pair.show(scene.frame.left, scene.frame.right)
+    refined = wrong.copy()
+    SubpixelStep(wrong.shape)(pair, refined, np.ones(wrong.shape, bool))
+    moved = np.abs(refined - wrong)[4:-4, 4:-4]
+    assert 0.1 < moved.max() <= SubpixelStep.LIMIT_PX + 1e-4

@@ -298,3 +298,9 @@ def test_wls_smooths_and_fills_nothing(scene):
     np.testing.assert_array_equal(np.isnan(plain.disparity_px), np.isnan(smoothed.disparity_px))
     before, after = (disparity_metrics(d.disparity_px, scene.disparity_px, ~scene.occluded) for d in (plain, smoothed))
     assert after.epe_px < before.epe_px + 0.05
+
+
+def test_right_columns_are_answered_whatever_the_offset():
+    scene = plane(2.0, size_wh=(320, 240), doffs_px=20.0)  # 7 px of disparity: searched from -20 px on
+    assert 0 < scene.disparity_px.min() < 10
+    assert np.isfinite(match(scene.frame).disparity_px[20:-20, -18:-2]).mean() > 0.95

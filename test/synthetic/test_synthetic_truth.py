@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.geometry.points import depth_to_points, project, transform
-from semantic_stereo_ros.synthetic import SyntheticMiscalibration, default_rig, random_sequence
-from semantic_stereo_ros.synthetic.render import silhouettes
+from semantic_stereo_ros.synthetic import Body, CameraPath, SceneModel, SyntheticMiscalibration, Texture, default_rig, random_sequence
+from semantic_stereo_ros.synthetic.render import cast, place_bodies, silhouettes
 from semantic_stereo_ros.types import StereoRig
 
 SIZE = (320, 240)
@@ -212,3 +212,15 @@ def test_a_view_through_a_distorting_lens_undistorts_to_the_rectified_image(righ
     middle = (slice(20, -20), slice(20, -20))
     assert np.median(np.abs(rectified - expected)[middle]) <= 2.0
     assert np.abs(rectified - expected)[middle].mean() < 0.3 * np.abs(raw - expected)[middle].mean()
+
+
+@pytest.mark.parametrize("near_first", [True, False])
+def test_of_two_bodies_on_a_ray_the_nearer_is_seen(near_first):
+    """Cubes of 1 m and 4 m, their front faces 1.5 m and 3 m before a camera at the origin, whatever their order in the scene."""
+    texture, near_pose, far_pose = Texture((0.2, 0.2, 0.2), (0.8, 0.8, 0.8)), np.eye(4), np.eye(4)
+    near_pose[2, 3], far_pose[2, 3] = 2.0, 5.0
+    near, far = Body("near", "box", (1.0, 1.0, 1.0), texture, near_pose, 1), Body("far", "box", (4.0, 4.0, 4.0), texture, far_pose, 2)
+    model = SceneModel((near, far) if near_first else (far, near), CameraPath((0.0, 0.0, 0.0)))
+    depth_m, index = cast(place_bodies(model, np.eye(4), 0.0), np.array([[0.0, 0.4, 2.0]]), np.array([[0.0]]))
+    np.testing.assert_allclose(depth_m, [[1.5, 3.0, np.inf]])
+    assert [model.bodies[i].name if i >= 0 else "" for i in index[0]] == ["near", "far", ""]
