@@ -155,9 +155,9 @@ def test_one_of_three_nodes_is_killed_and_comes_back(new_graph, make_camera, sce
 def test_children_end_with_a_killed_parent(tmp_path):
     """kill -9 of the demo or a test leaves neither nodes nor their shared memory behind."""
     script = (
-        "import sys; from semantic_stereo_ros.nodes import dds, demo\n"
+        "import sys; from semantic_stereo_ros.nodes.harness import demo_graph; from semantic_stereo_ros.nodes.runtime import dds\n"
         "with dds.private_domain() as domain:\n"
-        "    child = demo.start_node('player_node', {'player.subscribers': 50}, domain, open(sys.argv[1], 'w'))\n"
+        "    child = demo_graph.start_node('player_node', {'player.subscribers': 50}, domain, open(sys.argv[1], 'w'))\n"
         "    print(child.pid, flush=True); sys.stdin.read()"
     )
     log = tmp_path / "player.log"
