@@ -89,7 +89,7 @@ class Bench:
 
     def worked(self):
         """The stamps of the frames that were worked on, when the worker is idle."""
-        assert self.node.worker.wait_idle(TIMEOUT_S)
+        assert self.node.worker is not None and self.node.worker.wait_idle(TIMEOUT_S)
         return [(item.stamp_ns - START_NS) * 10 // SECOND for item in self.node.worked]
 
     def reviewed(self):
