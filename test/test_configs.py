@@ -55,9 +55,9 @@ MONITOR_SOURCE = {"type": str, "topic": str, "min_height": float, "max_height": 
 
 
 def published() -> dict[str, str]:
-    """Topic and message type of every Output(TOPIC, KIND) and create_publisher(KIND, TOPIC) in nodes/*outputs.py, read without ROS."""
+    """Topic and message type of every Output(TOPIC, KIND) and create_publisher(KIND, TOPIC) in nodes/outputs/, read without ROS."""
     found = {}
-    for file in (ROOT / "semantic_stereo_ros" / "nodes").glob("*outputs.py"):
+    for file in (ROOT / "semantic_stereo_ros" / "nodes" / "outputs").glob("*.py"):
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
             if isinstance(call, ast.Call) and name in ("Output", "create_publisher") and len(call.args) >= 2:

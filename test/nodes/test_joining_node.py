@@ -86,6 +86,8 @@ class Bench:
             message.header.stamp = ns_to_stamp(stamp_ns)
             publisher.publish(message)
             self.graph.until(lambda name=name: self.node.health.inputs[name].newest_stamp_ns == stamp_ns, f"{name} of {tenth}")
+        if self.node.let_go.is_set():
+            self.worked()  # or a slow machine's worker would skip it for the next one
 
     def worked(self):
         """The stamps of the frames that were worked on, when the worker is idle."""
