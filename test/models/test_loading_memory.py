@@ -61,10 +61,7 @@ def save(state, path) -> None:
 def test_foundation_stereo(filled_state, tmp_path, load, allowed):
     state = filled_state()
     save(state, tmp_path / "model.pth")
-    imports = (
-        "from semantic_stereo_ros.models import foundation_stereo_runtime as runtime\n"
-        "from semantic_stereo_ros.models.foundation_stereo import loading"
-    )
+    imports = "from semantic_stereo_ros.models.foundation_stereo import loading, runtime"
     peak = peak_bytes(imports, load, tmp_path / "model.pth")
     assert 0.5 * share(state) < peak < allowed * share(state)
 
@@ -77,6 +74,6 @@ def test_sam2(tmp_path):
     state = random_weights(sam2_loading.build("sam2.1_hiera_tiny").state_dict())
     save(state, tmp_path / "model.pt")
     # Building the smallest form imports what the configuration names, which no import of ours tells.
-    imports = "from semantic_stereo_ros.models import sam2_loading\nsam2_loading.build('sam2.1_hiera_tiny', 64)"
+    imports = "from semantic_stereo_ros.models.sam2 import loading as sam2_loading\nsam2_loading.build('sam2.1_hiera_tiny', 64)"
     peak = peak_bytes(imports, "sam2_loading.load(sys.argv[1])", tmp_path / "model.pt")
     assert 0.5 * share(state) < peak < ALLOWED * share(state)
