@@ -17,7 +17,7 @@ from semantic_stereo_ros.models.sam2 import decoder as sam2_decoder
 from semantic_stereo_ros.models.sam2 import loading as sam2_loading
 from semantic_stereo_ros.models.sam2.image import Sam2Image
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, batch_for, find_masks, point_grid
-from semantic_stereo_ros.segmentation.automask.suppression import kept_by_nms
+from semantic_stereo_ros.segmentation.automask.nms import kept_by_nms
 
 MODEL = "sam2.1_hiera_tiny"
 FULL_GRID = 1024  # points, the default of the reference and of the backend

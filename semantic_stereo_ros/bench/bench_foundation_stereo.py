@@ -10,10 +10,9 @@ from semantic_stereo_ros.checks import missing_dependency
 def run(repeats: int = 30) -> dict[str, Any]:
     """Medians, peaks and ratios on random weights, which cost what trained ones cost.
 
-    On a CPU: ViT-S against the plain oracle, test/models/plain_foundation_stereo.py, where this is a checkout of the repository; they take
-    turns, each in a process of its own, for a fifteenth of the rounds; peaks are those beside the weights. reference_s: what the official
-    code took on its author's machine, where that list is beside the checkout; another machine, so no ratio. On a GPU: ViT-S and ViT-L, two
-    sizes, three numbers of updates, by precision. Raises MissingDependencyError without torch.
+    On a CPU: ViT-S against the same network not prepared; they take turns, each in a process of its own, for a fifteenth of the rounds;
+    peaks are those beside the weights. On a GPU: ViT-S and ViT-L, two sizes, three numbers of updates, by precision. Raises
+    MissingDependencyError without torch.
     """
     try:
         from semantic_stereo_ros.bench import foundation_stereo_timing

@@ -5,9 +5,7 @@ As a program, for one form and case: `peak` prints the bytes of one pass; `race`
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -30,9 +28,8 @@ from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 from semantic_stereo_ros.models.hardware import PRECISIONS, release
 
-ROOT = Path(__file__).parents[2]
-ORACLE = ROOT / "test" / "models" / "plain_foundation_stereo.py"
-REFERENCE = ROOT.parent / "shared" / "foundation_stereo" / "TIMINGS.md"
+FORMS = ("ours", "plain")
+"""What prepare makes, and the network without it."""
 GAIN = 2**0.5  # of a layer before a ReLU
 CPU_CASES = (("vits", 128, 192, 192, 4), ("vits", 320, 480, 192, 8))
 GPU_VARIANTS, GPU_SIZES, GPU_UPDATES, GPU_MAX_DISP = ("vits", "vitl"), ((480, 640), (736, 1280)), (8, 16, 32), 416
@@ -52,8 +49,6 @@ def measure(rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "bars": BARS,
     }
-    if not ORACLE.is_file():
-        result["plain"] = "not measured: the plain form is in the repository's test/models/plain_foundation_stereo.py, which is not here"
     for case in CPU_CASES:
         variant, height, width, max_disp, updates = case
         result[f"{variant} {width}x{height} max_disp {max_disp} updates {updates}"] = _on_cpu(case, rounds)
@@ -71,31 +66,24 @@ def weights(variant: str) -> dict[str, Tensor]:
 
 
 def _on_cpu(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, Any]:
-    names = ("ours", "plain") if ORACLE.is_file() else ("ours",)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in FORMS}
     with ExitStack() as stack:
-        racers = {name: stack.enter_context(_Racer(name, case)) for name in names}
+        racers = {name: stack.enter_context(_Racer(name, case)) for name in FORMS}
         for turn in range(rounds + 1):
             for name, racer in racers.items():
                 taken = racer.turn()
                 if turn:  # the first round reorders weights and allocates
                     seconds[name].append(taken)
     result: dict[str, Any] = {"seconds": {name: float(np.median(values)) for name, values in seconds.items()}}
-    if len(names) == 2:
-        result["plain_to_ours_time"] = result["seconds"]["plain"] / result["seconds"]["ours"]
-    result.update(_peaks(case))
-    reference = _reference_seconds(case)
-    return result if reference is None else {**result, "reference_s": reference}
+    result["plain_to_ours_time"] = result["seconds"]["plain"] / result["seconds"]["ours"]
+    return {**result, **_peaks(case)}
 
 
 def _peaks(case: tuple[str, int, int, int, int]) -> dict[str, Any]:
     """The most memory of a pass of each form, in a process of its own."""
     if sys.platform != "linux":
         return {"peak_mb": "told on Linux only"}
-    names = ("ours", "plain") if ORACLE.is_file() else ("ours",)
-    peak_mb = {name: _peak_bytes(name, case) / 2**20 for name in names}
-    if len(names) == 1:
-        return {"peak_mb": peak_mb}
+    peak_mb = {name: _peak_bytes(name, case) / 2**20 for name in FORMS}
     return {"peak_mb": peak_mb, "ours_to_plain_memory": peak_mb["ours"] / peak_mb["plain"]}
 
 
@@ -134,26 +122,15 @@ def _pass(name: str, variant: str, height: int, width: int, max_disp: int, updat
     """A pass over one pair, float32 on the CPU."""
     state = weights(variant)
     left, right = (torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 255 for seed in (1, 2))
-    if name == "plain":
-        oracle = _oracle()(state, variant, max_disp)
-        run: Callable[[], Any] = lambda: oracle.run(left, right, updates)  # noqa: E731
-    else:
-        model = prepare(assemble(state, ModelConfig(variant, max_disp)), fast_convolutions=True)
-        run = lambda: predict(model, left, right, updates)  # noqa: E731
+    model = assemble(state, ModelConfig(variant, max_disp))
+    if name == "ours":
+        model = prepare(model, fast_convolutions=True)
 
     def once() -> None:
         with torch.inference_mode():
-            run()
+            predict(model, left, right, updates)
 
     return once
-
-
-def _oracle() -> Any:
-    spec = importlib.util.spec_from_file_location(ORACLE.stem, ORACLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Plain
 
 
 def _peak_bytes(name: str, case: tuple[str, int, int, int, int]) -> int:
@@ -167,16 +144,6 @@ def resident_bytes(field: str) -> int:
     """VmRSS (now) or VmHWM (peak) of this process. Linux."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def _reference_seconds(case: tuple[str, int, int, int, int]) -> float | None:
-    """The official code's time on its author's machine, from a table `| model | HxW | max_disp | iters | wall s (cpu s) | ...`."""
-    if not REFERENCE.is_file():
-        return None
-    variant, height, width, max_disp, updates = case
-    row = rf"\|\s*{variant}\s*\|\s*{height}x{width}\s*\|\s*{max_disp}\s*\|\s*{updates}\s*\|\s*([\d.]+)"
-    found = re.search(row, REFERENCE.read_text(encoding="utf-8"))
-    return float(found[1]) if found else None
 
 
 def _on_gpu(rounds: int) -> dict[str, Any]:

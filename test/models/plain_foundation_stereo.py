@@ -1,4 +1,4 @@
-"""A plain FoundationStereo, straight from the specification: the oracle of memory, speed and parity.
+"""A plain FoundationStereo, straight from the specification: the oracle of memory and parity.
 
 Functions over a state_dict; nothing is fused, chunked, folded or cached, every volume exists as a whole. `trace` receives every named
 intermediate of the reference data. Eval mode, float32 unless the state_dict holds another dtype.

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import coarse, predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
@@ -12,14 +13,14 @@ from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 MANY, STOP_PX = 24, 0.1
 
 
-@pytest.fixture
-def halving(filled_state, monkeypatch):
+@pytest.fixture(params=[lambda plain: plain, prepare], ids=["plain", "inference"])
+def halving(request, filled_state, monkeypatch):
     """halving(truth_px) -> a network whose updates go half the way to a plane of that disparity."""
-    model = assemble(filled_state(), ModelConfig("vits", 64))
-    monkeypatch.setattr(model, "motion", lambda geometry, correlation, disparity, *_: disparity)
+    model = request.param(assemble(filled_state(), ModelConfig("vits", 64)))
+    monkeypatch.setattr(model.update_block.encoder, "forward", lambda cost, disparity: disparity)
 
     def towards(truth_px):
-        monkeypatch.setattr(model.update_block, "forward", lambda context, bases, disparity: 0.5 * (truth_px / 4 - disparity))
+        monkeypatch.setattr(model.update_block, "forward", lambda context, disparity: 0.5 * (truth_px / 4 - disparity))
         return model
 
     return towards

@@ -11,10 +11,10 @@ from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.models.foundation_stereo import export
 from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm, PriorForm, VolumeForm, bicubic_matrix
 from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
+from semantic_stereo_ros.models.foundation_stereo.fast.volume_slabs import VolumeSlabs
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
-from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
-from semantic_stereo_ros.models.foundation_stereo.volume import VolumeSlabs
+from semantic_stereo_ros.models.foundation_stereo.volume import concatenation_volume, correlation_volume
 from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
 from semantic_stereo_ros.models.onnx.writing import OPSET
 
@@ -67,19 +67,22 @@ def test_prior_form_equals_the_prior(make):
     for size in ((64, 96), (32, 1408)):
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            expected, found = prior(image, NoTrace()), PriorForm(prior, size)(image, NoTrace())
+            expected, found = prior(image), PriorForm(prior, size)(image)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
 
 
-def test_volume_form_equals_the_slabs(make):
+def test_volume_form_and_the_slabs_equal_the_plain_volume(make):
     """More disparities than columns, too: 16 of them on 12 columns."""
     model = make()
     generator = torch.Generator().manual_seed(2)
     left, right = (torch.randn(1, model.config.size.feature, 8, 12, generator=generator) for _ in range(2))
-    pointwise = model.corr_stem[0]
+    pointwise, levels = model.corr_stem[0], model.config.levels
     with torch.no_grad():
-        slabs = VolumeSlabs(left, right, model.config.levels, model.proj_cmb, pointwise, NoTrace())
-        torch.testing.assert_close(VolumeForm(model, 12)(left, right), slabs.rows(0, 8), rtol=0, atol=1e-5)
+        projected = model.proj_cmb(left), model.proj_cmb(right)
+        plain = torch.cat([correlation_volume(left, right, levels), concatenation_volume(*projected, levels)], 1)
+        slabs = VolumeSlabs(left, right, levels, model.proj_cmb, pointwise)
+        torch.testing.assert_close(VolumeForm(model, 12)(left, right), pointwise(plain), rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.cat([slabs.rows(0, 3), slabs.rows(3, 8)], 3), pointwise(plain), rtol=0, atol=1e-5)
 
 
 def test_bicubic_matrices_interpolate_as_torch_does():

@@ -11,15 +11,16 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from filling import fill
 from plain_foundation_stereo import Plain
+from stage_recorder import NOT_IN_INFERENCE_FORM, StageRecorder
 
 from semantic_stereo_ros.checks import ConfigError
 from semantic_stereo_ros.models.cpu import winograd
-from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
+from semantic_stereo_ros.models.foundation_stereo.fast.inference_form import InferenceForm
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import FAST_FORMS, prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict, predict_hierarchical
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import Padding
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 
 PACK = Path(os.environ.get("SEMANTIC_STEREO_FOUNDATION", Path(__file__).resolve().parents[3] / "shared" / "foundation_stereo"))
@@ -70,17 +71,36 @@ def test_names_and_shapes_are_those_of_the_official_checkpoints(variant):
     assert {name: (tuple(v.shape), str(v.dtype).removeprefix("torch.")) for name, v in own.items()} == expected
 
 
-@pytest.mark.parametrize("attention, rows, batch", [("tokens", None, 1), ("heads", 4, 1), ("tokens", 12, 2)])
-def test_each_stage_equals_the_plain_form_however_the_volume_is_cut(filled_state, pair, attention, rows, batch):
+def recorded(model, *args, **options):
+    """What a pass returns, and its intermediates by name."""
+    with StageRecorder(model) as recorder, torch.inference_mode():
+        found = model(*args, **options)
+    return found, recorder.passes[0]
+
+
+@pytest.mark.parametrize("attention, batch", [("tokens", 1), ("heads", 1), ("tokens", 2)])
+def test_each_stage_equals_the_oracle(filled_state, pair, attention, batch):
     state = filled_state()
     left, right = pair(96, 128, batch)
     expected = traced_oracle(state, left, right, 2, attention=attention)
-    trace = Trace()
-    with torch.inference_mode():
-        found = make(state, attention=attention)(left, right, 2, rows=rows, trace=trace)
-    tensors = trace.tensors()
+    found, tensors = recorded(make(state, attention=attention), left, right, 2)
     assert set(tensors) == set(expected) and len(expected) > 60
-    for name, value in expected.items():
+    check_stages(found, tensors, expected)
+
+
+@pytest.mark.parametrize("attention, rows, batch", [("tokens", None, 1), ("heads", 4, 1), ("tokens", 12, 2)])
+def test_each_stage_of_the_inference_form_equals_the_oracle_however_the_volume_is_cut(filled_state, pair, attention, rows, batch):
+    state = filled_state()
+    left, right = pair(96, 128, batch)
+    expected = traced_oracle(state, left, right, 2, attention=attention)
+    found, tensors = recorded(prepare(make(state, attention=attention)), left, right, 2, rows=rows)
+    assert set(tensors) == set(expected) - NOT_IN_INFERENCE_FORM
+    check_stages(found, tensors, expected)
+
+
+def check_stages(found, tensors, expected):
+    for name in tensors:
+        value = expected[name]
         error = (tensors[name] - value).abs().max().item()
         assert error < 3e-4 * max(1.0, value.abs().max().item() / 10), f"{name} differs by {error}"
     assert torch.allclose(found.disparity, expected["disparity"], atol=1e-3) and found.steps == 2
@@ -88,15 +108,33 @@ def test_each_stage_equals_the_plain_form_however_the_volume_is_cut(filled_state
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_preparing_for_inference_changes_nothing(filled_state, pair, fast, monkeypatch):
+@pytest.mark.parametrize("start", [False, True])
+def test_the_inference_form_equals_the_plain_one(filled_state, pair, fast, start, monkeypatch):
     monkeypatch.setattr(winograd, "LEAST_PIXELS", 0)
     left, right = pair(64, 96)
+    initial = torch.full((1, 1, 16, 24), 2.0) if start else None
     state = filled_state()
     with torch.inference_mode():
-        before = make(state)(left, right, 3)
-        after = prepare(make(state), fast)(left, right, 3, rows=8)
-    assert torch.allclose(before.disparity, after.disparity, atol=1e-3)
-    assert (before.disparity - after.disparity).abs().mean() < 1e-4
+        plain = make(state)(left, right, 3, initial=initial, every_step=True)
+        form = prepare(make(state), fast)
+        found = form(left, right, 3, initial=initial, every_step=True, rows=8)
+    assert isinstance(form, InferenceForm) and found.steps == plain.steps == 3
+    assert torch.allclose(plain.disparity, found.disparity, atol=1e-3)
+    assert (plain.disparity - found.disparity).abs().mean() < 1e-4
+    assert torch.allclose(plain.initial, found.initial, atol=1e-3)
+    assert torch.allclose(plain.probability, found.probability, atol=1e-4)
+    assert len(found.sequence) == 3
+    assert torch.allclose(torch.cat(plain.sequence), torch.cat(found.sequence), atol=1e-3)
+
+
+def test_preparing_keeps_the_names_of_weights_and_makes_every_part_fast(filled_state):
+    plain = make(filled_state())
+    names = set(dict(plain.named_parameters()))
+    folded = {name for name, module in plain.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+    form = prepare(plain, fast_convolutions=True)
+    kept = set(dict(form.named_parameters()))
+    assert {name for name in names if name.rpartition(".")[0] not in folded} <= kept
+    assert not {type(module) for module in form.modules()} & set(FAST_FORMS)
 
 
 def test_each_image_of_a_batch_stands_alone(filled_state, pair):
@@ -108,9 +146,10 @@ def test_each_image_of_a_batch_stands_alone(filled_state, pair):
     assert torch.allclose(both, torch.cat(alone), atol=1e-3)
 
 
-def test_updates_end_early_when_they_change_little(filled_state, pair):
+@pytest.mark.parametrize("form", [lambda plain: plain, prepare], ids=["plain", "inference"])
+def test_updates_end_early_when_they_change_little(filled_state, pair, form):
     left, right = pair(64, 96)
-    model = make(filled_state())
+    model = form(make(filled_state()))
     with torch.inference_mode():
         whole = model(left, right, 3)
         early = model(left, right, 3, stop_below_px=1e6)
@@ -181,40 +220,29 @@ def sampled(value, count=2048):
     return flat[(np.arange(k, dtype=np.int64) * flat.size) // k]
 
 
-class Passes(Trace):
-    """Prefixes names with p0/, p1/ as the passes of the coarse-to-fine routine end."""
-
-    def __init__(self, hierarchical):
-        super().__init__()
-        self.prefix = "p0/" if hierarchical else ""
-
-    def add(self, name, value):
-        super().add(self.prefix + name, value)
-        if name == "disparity" and self.prefix == "p0/":
-            self.prefix = "p1/"
-
-    def rows(self, name, slab):
-        super().rows(self.prefix + name, slab)
-
-
-def check_reference(case):
+def check_reference(case, form):
+    """form: 'plain' or 'inference'. The passes of the coarse-to-fine routine are p0/ and p1/ in the names."""
     meta, archive = reference(case)
     hierarchical = "hier" in case
     model = FoundationStereo(ModelConfig(meta["vit_size"], meta["max_disp"], meta["attention"]))
     model.load_state_dict(fill(model.state_dict()))
-    model = prepare(model, fast_convolutions=True)
+    model.eval()
+    options = {}
+    if form == "inference":
+        model, options = prepare(model, fast_convolutions=True), {"rows": 16}
     left, right = image(archive, "left"), image(archive, "right")
     padding = Padding.of(*left.shape[-2:])
-    trace = Passes(hierarchical)
-    with torch.inference_mode():
+    with StageRecorder(model) as recorder, torch.inference_mode():
         if hierarchical and "direct" not in case:  # the demo pads first
-            answer = predict_hierarchical(model, padding.add(left), padding.add(right), meta["valid_iters"], trace=trace, rows=16)
+            answer = predict_hierarchical(model, padding.add(left), padding.add(right), meta["valid_iters"], **options)
             disparity = padding.crop(answer.disparity)
         else:
             run = predict_hierarchical if hierarchical else predict
-            disparity = run(model, left, right, meta["valid_iters"], trace=trace, rows=16).disparity
-    found = trace.tensors() | {"disparity": disparity}
-    for name in meta["order"]:
+            disparity = run(model, left, right, meta["valid_iters"], **options).disparity
+    found = {f"p{i}/{name}" if hierarchical else name: x for i, tensors in enumerate(recorder.passes) for name, x in tensors.items()}
+    found["disparity"] = disparity
+    left_out = NOT_IN_INFERENCE_FORM if form == "inference" else ()
+    for name in (name for name in meta["order"] if name.rpartition("/")[2] not in left_out):
         value = found[name].numpy().astype(np.float64)
         assert value.shape == tuple(archive[f"shape.{name}"]), name
         full = f"full.{name}" in archive
@@ -225,14 +253,16 @@ def check_reference(case):
     assert errors.max() < 1e-3 and errors.mean() < 1e-4
 
 
+@pytest.mark.parametrize("form", ["plain", "inference"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_published_references_are_met_stage_by_stage(case, monkeypatch):
+def test_the_published_references_are_met_stage_by_stage(case, form, monkeypatch):
     monkeypatch.setattr(winograd, "LEAST_PIXELS", 0)
-    check_reference(case)
+    check_reference(case, form)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("form", ["plain", "inference"])
 @pytest.mark.parametrize("case", LONG_CASES)
-def test_every_published_reference_is_met_stage_by_stage(case, monkeypatch):
+def test_every_published_reference_is_met_stage_by_stage(case, form, monkeypatch):
     monkeypatch.setattr(winograd, "LEAST_PIXELS", 0)
-    check_reference(case)
+    check_reference(case, form)

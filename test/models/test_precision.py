@@ -4,12 +4,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'semantic_stereo_ros[torch]'")
 
+from stage_recorder import StageRecorder
+
 from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
 from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
 from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
 
 ALLOWED_PX = 0.02
@@ -20,10 +21,9 @@ def make(state, dtype, max_disp=64):
 
 
 def run(model, images, iterations):
-    trace = Trace()
-    with torch.inference_mode():
-        answer = predict(model, images[0], images[1], iterations, trace=trace)
-    return answer, trace.tensors()
+    with StageRecorder(model) as recorder, torch.inference_mode():
+        answer = predict(model, images[0], images[1], iterations)
+    return answer, recorder.passes[0]
 
 
 def errors(state, images, iterations, dtype, max_disp=64):

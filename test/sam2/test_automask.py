@@ -12,7 +12,7 @@ from semantic_stereo_ros.models.hardware import peak_bytes
 from semantic_stereo_ros.models.sam2.image import Sam2Image
 from semantic_stereo_ros.segmentation.automask.enlarge import measure, paint
 from semantic_stereo_ros.segmentation.automask.generate import Options, as_masks, find_masks
-from semantic_stereo_ros.segmentation.automask.suppression import kept_by_nms
+from semantic_stereo_ros.segmentation.automask.nms import kept_by_nms
 
 OPTIONS = Options(
     points_per_side=oracle.GENERATOR["points_per_side"],

@@ -81,14 +81,7 @@ class AxialPlanar(nn.Module):
         self.conv2 = nn.Sequential(nn.Conv3d(channels, channels, (17, 1, 1), padding=(8, 0, 0)), nn.BatchNorm3d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.along_disparity(relu(self.conv1(x)))
-
-    def along_disparity(self, x: Tensor) -> Tensor:
-        """The second convolution and its ReLU, as one over (disparity, pixels): libraries have fast kernels for two dimensions only."""
-        conv, norm = self.conv2
-        assert isinstance(conv, nn.Conv3d)
-        y = F.conv2d(x.flatten(3), conv.weight.squeeze(4), conv.bias, padding=(8, 0)).unflatten(3, x.shape[3:])
-        return relu(norm(y))
+        return relu(self.conv2(relu(self.conv1(x))))
 
 
 class Gate(nn.Module):
@@ -101,6 +94,11 @@ class Gate(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.feat_att(feature).sigmoid().unsqueeze(2)
+
+
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    """In place where nothing is to be differentiated."""
+    return x * gate if x.requires_grad else x.mul_(gate)
 
 
 class Residual2d(nn.Module):

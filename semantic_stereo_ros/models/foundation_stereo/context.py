@@ -8,12 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvNorm, Residual2d, relu
-from semantic_stereo_ros.models.foundation_stereo.streaming import ROWS, RowChain, RowCollector, RowConv, residual_2d
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 HIDDEN = 128
 LEVELS = ("04", "08", "16")
-SLAB = 32
 
 
 @dataclass
@@ -47,32 +44,21 @@ class ContextNetwork(nn.Module):
         self.outputs08 = nn.ModuleList([head(), head()])
         self.outputs16 = nn.ModuleList(nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1) for _ in range(2))
 
-    def forward(self, image: Tensor, prior: Tensor, trace: Trace) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, image: Tensor, prior: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Both heads' outputs per level, before their activations."""
-        x = self._quarter_size(image)
+        x = self.quarter_size(image)
         x4 = self.conv2(torch.cat([x, prior], 1))
         x8 = self.layer4(x4)
         x16 = self.layer5(x8)
         result = []
         for level, x in zip(LEVELS, (x4, x8, x16)):
             first, second = (head(x) for head in getattr(self, f"outputs{level}"))
-            trace.add(f"cnet{level}_0", first)
-            trace.add(f"cnet{level}_1", second)
             result.append((first, second))
         return result
 
-    def _quarter_size(self, image: Tensor) -> Tensor:
-        """(B, 128, H/4, W/4), in slabs of rows: the layers at full size are the widest tensors but the volume."""
-        if torch.is_grad_enabled() or torch.jit.is_tracing():
-            return self.layer3(self.layer2(self.layer1(relu(self.norm1(self.conv1(image))))))
-        blocks = [block for layer in (self.layer1, self.layer2, self.layer3) for block in layer]
-        stem = RowConv(self.conv1, lambda y: relu(self.norm1(y)))
-        chain = RowChain(stem, *(residual_2d(block) for block in blocks))  # pyright: ignore[reportArgumentType]
-        height = image.shape[ROWS]
-        result = RowCollector(height // 4)
-        for start in range(0, height, SLAB):
-            result.add(chain.push(image[..., start : start + SLAB, :], start + SLAB >= height))
-        return result.result()
+    def quarter_size(self, image: Tensor) -> Tensor:
+        """(B, 128, H/4, W/4)."""
+        return self.layer3(self.layer2(self.layer1(relu(self.norm1(self.conv1(image))))))
 
 
 class ChannelAttention(nn.Module):
@@ -93,14 +79,12 @@ class SpatialAttention(nn.Module):
         return self.samconv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).sigmoid()
 
 
-def make_context(heads: list[tuple[Tensor, Tensor]], cam: nn.Module, sam: nn.Module, trace: Trace) -> Context:
+def make_context(heads: list[tuple[Tensor, Tensor]], cam: nn.Module, sam: nn.Module) -> Context:
+    """Of what ContextNetwork gives: one head starts the hidden states, of the other the channels and pixels that matter are chosen."""
     hidden, inputs, attention = [], [], []
-    for level, (first, second) in zip(LEVELS, heads):
+    for first, second in heads:
         hidden.append(first.tanh())
         x = relu(second)
         inputs.append(cam(x) * x)
         attention.append(sam(inputs[-1]))
-        trace.add(f"net{level}_0", hidden[-1])
-        trace.add(f"inp{level}", inputs[-1])
-        trace.add(f"att{level}", attention[-1])
     return Context(hidden, inputs, attention)

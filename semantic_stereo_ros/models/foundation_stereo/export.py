@@ -13,10 +13,10 @@ from torch import Tensor
 
 from semantic_stereo_ros.checks import ConfigError, SemanticStereoError
 from semantic_stereo_ros.models.foundation_stereo.export_form import ExportForm
+from semantic_stereo_ros.models.foundation_stereo.fast.inference_form import InferenceForm
 from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
 from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
-from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.padding import MULTIPLE
 from semantic_stereo_ros.models.onnx import metadata as onnx_metadata
 from semantic_stereo_ros.models.onnx.writing import finish, library, trace
@@ -96,7 +96,7 @@ def check_size(size_hw: tuple[int, int]) -> None:
 
 
 def write(
-    model: FoundationStereo,
+    model: InferenceForm,
     output: Path,
     size_hw: tuple[int, int],
     iterations: int,

@@ -11,24 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo import volume
-from semantic_stereo_ros.models.foundation_stereo.aggregation import PATCH, gated
 from semantic_stereo_ros.models.foundation_stereo.backbones.prior import MonocularPrior, bilinear_matrix, prior_size
-from semantic_stereo_ros.models.foundation_stereo.blocks import relu
+from semantic_stereo_ros.models.foundation_stereo.blocks import gated
 from semantic_stereo_ros.models.foundation_stereo.context import make_context
+from semantic_stereo_ros.models.foundation_stereo.fast.inference_form import InferenceForm
+from semantic_stereo_ros.models.foundation_stereo.fast.stepped_update import SteppedMotionEncoder
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
-from semantic_stereo_ros.models.foundation_stereo.model import MEAN, STD, FoundationStereo
-from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
+from semantic_stereo_ros.models.foundation_stereo.model import MEAN, STD
 from semantic_stereo_ros.models.foundation_stereo.upsample import SCALE
 
 
 class ExportForm(nn.Module):
-    """left, right (1, 3, H, W) float32 0..255 RGB -> disparity (1, 1, H, W) float32 px. Takes over `model`, which is not used again."""
+    """left, right (1, 3, H, W) float32 0..255 RGB -> disparity (1, 1, H, W) float32 px. Takes over a prepared model."""
 
     mean: Tensor
     std: Tensor
     levels: Tensor
 
-    def __init__(self, model: FoundationStereo, size_hw: tuple[int, int], iterations: int) -> None:
+    def __init__(self, model: InferenceForm, size_hw: tuple[int, int], iterations: int) -> None:
         super().__init__()
         self.model, self.iterations = model, iterations
         model.feature.add_module("dino", PriorForm(model.feature.dino, size_hw))
@@ -38,36 +38,32 @@ class ExportForm(nn.Module):
         self.register_buffer("levels", torch.arange(model.config.levels, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        model, trace = self.model, NoTrace()
+        model = self.model
         images = (torch.cat([left, right]) / 255 - self.mean) / self.std
-        features, prior = model.feature(images, trace)
+        features, prior = model.feature(images)
         lefts, right_feature = [f[:1] for f in features], features[0][1:]
         image, prior = images[:1], prior[:1]
-        stem = relu(F.instance_norm(model.stem_2[1](model.stem_2[0](image))))
-        context = make_context(model.cnet(image, prior, trace), model.cam, model.sam, trace)
+        stem = model.edges(image)
+        context = make_context(model.cnet(image, prior), model.cam, model.sam)
         filtered = self.filtered(lefts, right_feature)
         probability = model.classifier(filtered).squeeze(1).float().softmax(1)
         disparity = (probability * self.levels).sum(1, keepdim=True)
-        geometry, correlation = WholeGeometry(filtered), WholeCorrelation(lefts[0], right_feature)
-        bases, encoder = model.update_block.bases(context.inputs), model.update_block.encoder
+        geometry, correlation = GeometryTable(filtered), WholeCorrelation(lefts[0], right_feature)
+        context.inputs, encoder = model.update_block.bases(context.inputs), model.update_block.encoder
+        assert isinstance(encoder, SteppedMotionEncoder)
         for _ in range(self.iterations):
             cost = encoder.reduce(look_up(geometry, correlation, disparity))
-            disparity = disparity + model.update_block(context, bases, encoder(cost, disparity))
+            disparity = disparity + model.update_block(context, encoder(cost, disparity))
         logits = model.spx_gru(model.spx_2_gru(model.update_block.mask_feature(context.hidden[0]), stem))
         return upsample(disparity, logits)
 
     def filtered(self, lefts: list[Tensor], right: Tensor) -> Tensor:
         """Features of the left image at four scales and of the right at 1/4 -> the filtered volume (1, 28, D, h, w)."""
-        model, aggregation = self.model, self.model.cost_agg
+        model = self.model
         x = self.volume(lefts[0], right)
         for block in list(model.corr_stem)[1:]:
             x = block(x)
-        x = gated(x, model.corr_feature_att(lefts[0]))
-        tokens = aggregation.tokens(aggregation.conv_patch(x), NoTrace())
-        half = aggregation.hourglass(aggregation.conv1[0](x), lefts, NoTrace())
-        enlarged = F.interpolate(tokens, scale_factor=float(PATCH), mode="trilinear", align_corners=False)
-        up = aggregation.conv1_up(half)
-        return aggregation.conv_out(up + enlarged.to(up.dtype))
+        return model.cost_agg(gated(x, model.corr_feature_att(lefts[0])), lefts)
 
 
 class PriorForm(nn.Module):
@@ -82,9 +78,9 @@ class PriorForm(nn.Module):
             self.register_buffer(f"{name}_in", bicubic_matrix(inside, size))
             self.register_buffer(f"{name}_out", smaller.float())
 
-    def forward(self, image: Tensor, trace: Trace) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         x = (self.get_buffer("rows_in") @ image) @ self.get_buffer("columns_in").T
-        x = self.depth_anything.depth_head(self.depth_anything.pretrained(x, trace), trace).float()
+        x = self.depth_anything.depth_head(self.depth_anything.pretrained(x)).float()
         return (self.get_buffer("rows_out") @ x) @ self.get_buffer("columns_out").T
 
 
@@ -98,7 +94,7 @@ class VolumeForm(nn.Module):
 
     shifts: Tensor
 
-    def __init__(self, model: FoundationStereo, width: int) -> None:
+    def __init__(self, model: InferenceForm, width: int) -> None:
         super().__init__()
         self.levels = model.config.levels
         self.project = model.proj_cmb
@@ -124,15 +120,6 @@ class VolumeForm(nn.Module):
         # One column more per row, and the diagonal [x, x - d] stands upright.
         skewed = F.pad(padded, (0, width)).unflatten(3, (width, -1))
         return skewed[..., : self.levels].flip(-1).permute(0, 1, 4, 2, 3)
-
-
-class WholeGeometry(GeometryTable):
-    """GeometryTable of a filtered volume (1, 28, D, h, w) that is there at once."""
-
-    def __init__(self, filtered: Tensor) -> None:
-        batch, channels, levels, height, width = filtered.shape
-        self.shape = (batch, channels, levels, height, width)
-        self._table = filtered.permute(0, 2, 3, 4, 1).contiguous()
 
 
 class WholeCorrelation(CorrelationTable):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from semantic_stereo_ros.models.foundation_stereo.backbones import edgenext
 from semantic_stereo_ros.models.foundation_stereo.backbones.prior import MonocularPrior
 from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, instance_norm, relu
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 
 
@@ -56,17 +55,11 @@ class FeatureExtractor(nn.Module):
             InstanceResidual(width, bias=True, outer=True),
         )
 
-    def forward(self, image: Tensor, trace: Trace) -> tuple[list[Tensor], Tensor]:
-        prior = self.dino(image, trace)
-        c4, c8, c16, c32 = edgenext.run(self.stem, self.stages, image, trace)
+    def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        prior = self.dino(image)
+        c4, c8, c16, c32 = edgenext.run(self.stem, self.stages, image)
         f16 = self.deconv32_16(c32, c16)
-        trace.add("deconv32_16", f16)
         f8 = self.deconv16_8(f16, c8)
-        trace.add("deconv16_8", f8)
         f4 = self.deconv8_4(f8, c4)
-        trace.add("deconv8_4", f4)
         f4 = self.conv4(torch.cat([f4, prior], 1))
-        features = [f4, f8, f16, c32]
-        for scale, feature in zip((4, 8, 16, 32), features):
-            trace.add(f"feat{scale}", feature)
-        return features, prior
+        return [f4, f8, f16, c32], prior

@@ -26,22 +26,15 @@ def neighbours(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class GeometryTable:
-    """The filtered volume (B, 28, D, h, w), written in slabs. Level 1 of a look-up averages neighbouring disparities."""
+    """The filtered volume (B, 28, D, h, w). Level 1 of a look-up averages neighbouring disparities."""
 
-    def __init__(self, batch: int, channels: int, levels: int, height: int, width: int, like: Tensor) -> None:
-        self.shape = (batch, channels, levels, height, width)
-        self._table = like.new_empty(batch, levels, height, width, channels)
-        self._row = 0
-
-    def add(self, slab: Tensor) -> None:
-        """(B, 28, D, n, w), the next rows."""
-        rows = slice(self._row, self._row + slab.shape[3])
-        self._table[:, :, rows] = slab.permute(0, 2, 3, 4, 1)
-        self._row = rows.stop
+    def __init__(self, filtered: Tensor) -> None:
+        """Without a copy where the channels of `filtered` come last in memory."""
+        self._table = filtered.permute(0, 2, 3, 4, 1).contiguous()
 
     def sample(self, disparity: Tensor, level: int, start: int = 0) -> Tensor:
         """disparity (B, 1, n, w) of the rows from `start` on, quarter-scale px -> (B, n, w, 9, 28) around disparity / 2**level."""
-        batch, channels, _, height, width = self.shape
+        batch, _, height, width, channels = self._table.shape
         count = disparity.shape[2]
         length = self._table.shape[1] >> level
         index, inside, part = neighbours(disparity.float().reshape(-1) / 2**level, length)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import hardware
-from semantic_stereo_ros.models.cpu import parallel
 from semantic_stereo_ros.models.foundation_stereo import volume
-from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation, gated
-from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, instance_norm, relu
+from semantic_stereo_ros.models.foundation_stereo.aggregation import CostAggregation
+from semantic_stereo_ros.models.foundation_stereo.blocks import ConvInstance, Gate, Residual3d, conv3, gated, instance_norm, relu
 from semantic_stereo_ros.models.foundation_stereo.context import ChannelAttention, ContextNetwork, SpatialAttention, make_context
 from semantic_stereo_ros.models.foundation_stereo.features import FeatureExtractor
 from semantic_stereo_ros.models.foundation_stereo.lookup import CorrelationTable, GeometryTable, look_up
-from semantic_stereo_ros.models.foundation_stereo.streaming import (
-    ROWS,
-    RowChain,
-    RowCollector,
-    conv_norm,
-    residual,
-    row_count,
-    single_output,
-)
-from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.update import UpdateBlock
 from semantic_stereo_ros.models.foundation_stereo.upsample import JoinStem, upsample
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
@@ -50,10 +37,9 @@ class Prediction:
 
 
 class FoundationStereo(nn.Module):
-    """state_dict() has the names and shapes of the official checkpoints. Call it in eval mode under torch.inference_mode().
+    """The network as the paper has it, to read, to train and to compare with. fast/prepare.py makes the form that inference runs.
 
-    Forward takes multiples of 32; see inference.py for images of any size. rows: rows of the volume and of look-ups worked on at a time, at
-    a quarter of the size, a multiple of 4, None = what slab_rows says; the result does not depend on it, the memory does.
+    state_dict() has the names and shapes of the official checkpoints. Images are multiples of 32 px; inference.py takes any size.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -82,145 +68,68 @@ class FoundationStereo(nn.Module):
         iterations: int,
         *,
         initial: Tensor | None = None,
-        rows: int | None = None,
         stop_below_px: float = 0.0,
         every_step: bool = False,
-        trace: Trace | None = None,
     ) -> Prediction:
         """left, right: (B, 3, H, W) 0..255 RGB, H and W multiples of 32.
 
         initial: (B, 1, H/4, W/4) quarter-scale px, where the updates start instead of at the volume's own mean.
         stop_below_px: end the updates when the mean change of the full-size disparity falls below it; 0 = make all of them.
+        every_step: enlarge the disparity after each update, for a loss over the sequence.
         """
-        trace = trace or NoTrace()
         batch = len(left)
-        images = self.normalised(torch.cat([left, right]))
-        features, prior = self.feature(images, trace)
-        lefts, right_feature = [f[:batch] for f in features], features[0][batch:]
-        image, prior = images[:batch], prior[:batch]
-        del images, features
-        slab_rows = rows or self.slab_rows(lefts[0])
-        geometry, logits = self.matching(lefts, right_feature, slab_rows, trace)
-        probability = logits.float().softmax(1)
-        del logits
-        levels = torch.arange(probability.shape[1], device=probability.device, dtype=torch.float32)
-        first = torch.einsum("bdhw,d->bhw", probability, levels).unsqueeze(1)
-        trace.add("init_disp", first)
-        correlation = CorrelationTable(lefts[0], right_feature)
-        del lefts, right_feature
-        context = make_context(self.cnet(image, prior, trace), self.cam, self.sam, trace)
-        del prior
-        disparity = first if initial is None else initial.float()
-        bases = self.update_block.bases(context.inputs)
-        context.inputs = []
-        hardware.trim_heap(disparity.device)
-        sequence, steps, stem = [], 0, None
-        for k in range(iterations):
-            trace.add(f"disp_in_{k}", disparity)
-            motion = self.motion(geometry, correlation, disparity.detach(), slab_rows, trace, f"geo_feat_{k}")
-            delta = self.update_block(context, bases, motion)
-            trace.add(f"delta_{k}", delta)
-            if k == 0:
-                trace.add("motion_0", motion)
-                for level, net in zip(("04", "08", "16"), context.hidden):
-                    trace.add(f"net{level}_1", net)
-            del motion
-            disparity = disparity + delta
-            steps = k + 1
+        images = normalised(torch.cat([left, right]))
+        features, prior = self.feature(images)
+        image, prior, lefts, right_feature = images[:batch], prior[:batch], [f[:batch] for f in features], features[0][batch:]
+
+        filtered = self.cost_agg(self.cost_volume(lefts[0], right_feature), lefts)
+        probability, first = self.initial_disparity(self.classifier(filtered).squeeze(1))
+
+        context = make_context(self.cnet(image, prior), self.cam, self.sam)
+        geometry, correlation = GeometryTable(filtered), CorrelationTable(lefts[0], right_feature)
+        stem = self.edges(image)
+        disparity, sequence, steps = first if initial is None else initial.float(), [], 0
+        for _ in range(iterations):
+            around = disparity.detach()
+            motion = self.update_block.encoder(look_up(geometry, correlation, around), around)
+            delta = self.update_block(context, motion)
+            disparity, steps = disparity + delta, steps + 1
             if every_step:
-                stem = self.edges(image, trace) if stem is None else stem
-                sequence.append(self.enlarged(disparity, context.hidden[0], stem, trace))
-            elif stop_below_px > 0 and 4 * float(delta.abs().mean()) < stop_below_px:
+                sequence.append(self.enlarged(disparity, context.hidden[0], stem))
+            elif ended(delta, stop_below_px):
                 break
-        if self.update_block.scratch is not None and not torch.compiler.is_compiling():
-            self.update_block.scratch.release()
-        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], self.edges(image, trace), trace)
+        result = sequence[-1] if sequence else self.enlarged(disparity, context.hidden[0], stem)
         return Prediction(result, first, probability, steps, sequence)
 
-    def slab_rows(self, feature: Tensor) -> int:
-        """Of feature (B, C, h, w) as many rows as a CPU does best with; a GPU, a compiler and training do best with all."""
-        height, width = feature.shape[-2:]
-        return volume.rows_on_cpu(height, width, self.config.levels) if hardware.eager_on_cpu(feature) else height
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """0..255 -> what the weights were trained on, float32."""
-        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        return (images.float() / 255 - mean) / std
-
-    def matching(self, lefts: list[Tensor], right: Tensor, rows: int, trace: Trace) -> tuple[GeometryTable, Tensor]:
-        """Features of the left image at four scales and of the right at 1/4 -> the filtered volume's table and logits (B, D, h, w)."""
-        batch, _, height, width = lefts[0].shape
+    def cost_volume(self, left: Tensor, right: Tensor) -> Tensor:
+        """Matching features (B, C, h, w) of both images -> (B, 28, D, h, w)."""
         levels = self.config.levels
-        half, patches = self.cost_agg.down(self._slabs(lefts[0], right, rows, trace), height)
-        half = self.cost_agg.hourglass(half, lefts, trace)
-        tokens = self.cost_agg.tokens(patches, trace)
-        del patches
-        table = GeometryTable(batch, half.shape[1] // 2, levels, height, width, half)
-        first, second, last_conv = self.classifier
-        assert isinstance(second, Residual3d) and isinstance(last_conv, nn.Conv3d)
-        classifier = RowChain(conv_norm(first), residual(second), single_output(last_conv))  # pyright: ignore[reportArgumentType]
-        logits = RowCollector(height)
+        correlation = volume.correlation_volume(left, right, levels)
+        concatenation = volume.concatenation_volume(self.proj_cmb(left), self.proj_cmb(right), levels)
+        return gated(self.corr_stem(torch.cat([correlation, concatenation], 1)), self.corr_feature_att(left))
 
-        def take(slab: Tensor, last: bool) -> None:
-            table.add(slab)
-            logits.add(classifier.push(slab, last))
+    def initial_disparity(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, h, w) -> their softmax over disparities, and its mean (B, 1, h, w), quarter-scale px (Kendall et al., 2017)."""
+        probability = logits.float().softmax(1)
+        levels = torch.arange(probability.shape[1], device=probability.device, dtype=torch.float32)
+        return probability, torch.einsum("bdhw,d->bhw", probability, levels).unsqueeze(1)
 
-        self.cost_agg.up(half, tokens, rows, take, trace)
-        result = logits.result()
-        trace.add("logits", result)
-        return table, result.squeeze(1)
-
-    def _slabs(self, left: Tensor, right: Tensor, rows: int, trace: Trace) -> Iterator[tuple[Tensor | None, bool]]:
-        """The gated volume (B, 28, D, n, w) in order of rows, n as it comes."""
-        height = left.shape[-2]
-        pointwise = self.corr_stem[0]
-        assert isinstance(pointwise, nn.Conv3d)
-        slabs = volume.VolumeSlabs(left, right, self.config.levels, self.proj_cmb, pointwise, trace)
-        stem, gate = volume.stream_stem(self.corr_stem), self.corr_feature_att(left)
-        done = 0
-        for start in range(0, height, rows):
-            last = start + rows >= height
-            x = stem.push(slabs.rows(start, min(start + rows, height)), last)
-            if x is not None:
-                trace.rows("corr_stem", x)
-                x = gated(x, gate[:, :, :, done : done + row_count(x)])
-                trace.rows("corr_feature_att", x)
-                done += row_count(x)
-            yield x, last
-
-    def motion(
-        self, geometry: GeometryTable, correlation: CorrelationTable, disparity: Tensor, rows: int, trace: Trace, name: str
-    ) -> Tensor:
-        """(B, 1, h, w) quarter-scale px -> the motion feature (B, 128, h, w) from the look-ups around it, reduced some rows at a time."""
-        encoder, starts = self.update_block.encoder, range(0, disparity.shape[ROWS], rows)
-
-        def reduced(start: int) -> Tensor:
-            samples = look_up(geometry, correlation, disparity[:, :, start : start + rows], start)
-            trace.rows(name, samples)
-            return encoder.reduce(samples)
-
-        if not hardware.eager_on_cpu(disparity) or not isinstance(trace, NoTrace):
-            return encoder(torch.cat([reduced(start) for start in starts], ROWS), disparity)
-        cost = encoder.space(disparity)
-
-        def fill(start: int) -> None:
-            cost[:, :, start : start + rows] = reduced(start)
-
-        parallel.each(fill, starts)
-        return encoder(cost, disparity)
-
-    def edges(self, image: Tensor, trace: Trace) -> Tensor:
+    def edges(self, image: Tensor) -> Tensor:
         """Normalised (B, 3, H, W) -> (B, 32, H/2, W/2): along what the disparity is enlarged."""
-        stem = relu(instance_norm(self.stem_2[1](self.stem_2[0](image))))
-        trace.add("stem_2x", stem)
-        return stem
+        return relu(instance_norm(self.stem_2[1](self.stem_2[0](image))))
 
-    def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor, trace: Trace) -> Tensor:
+    def enlarged(self, disparity: Tensor, hidden: Tensor, stem: Tensor) -> Tensor:
         """(B, 1, h, w) quarter-scale px -> (B, 1, 4 h, 4 w) px."""
         mask = self.update_block.mask_feature(hidden)
-        trace.add("mask_feat_last", mask)
-        logits = self.spx_gru(self.spx_2_gru(mask, stem))
-        trace.add("spx_logits", logits)
-        result = upsample(disparity, logits)
-        trace.add("disparity", result)
-        return result
+        return upsample(disparity, self.spx_gru(self.spx_2_gru(mask, stem)))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """0..255 -> what the weights were trained on, float32."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return (images.float() / 255 - mean) / std
+
+
+def ended(delta: Tensor, stop_below_px: float) -> bool:
+    """Whether the mean change of the full-size disparity was below the limit. delta: in quarter-scale px."""
+    return stop_below_px > 0 and 4 * float(delta.abs().mean()) < stop_below_px

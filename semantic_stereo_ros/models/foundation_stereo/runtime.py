@@ -10,15 +10,16 @@ from torch import nn
 
 from semantic_stereo_ros.checks import InputFileError
 from semantic_stereo_ros.models import hardware
-from semantic_stereo_ros.models.foundation_stereo import volume
+from semantic_stereo_ros.models.foundation_stereo.fast.inference_form import InferenceForm
 from semantic_stereo_ros.models.foundation_stereo.fast.precision import lower
 from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
+from semantic_stereo_ros.models.foundation_stereo.fast.volume_slabs import rows_on_cpu as slab_rows_on_cpu
 from semantic_stereo_ros.models.foundation_stereo.inference import predict
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble, load
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 
 
-def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: torch.device, dtype: torch.dtype) -> FoundationStereo:
+def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: torch.device, dtype: torch.dtype) -> InferenceForm:
     """The network of a checkpoint for inference on a device. variant 'auto' and max_disp 0: what the checkpoint says.
 
     Raises InputFileError and ConfigError, and torch's own error when the device has no room.
@@ -36,7 +37,7 @@ def load_ready(path: Path, variant: str, max_disp: int, attention: str, device: 
 
 def rows_on_cpu(model: FoundationStereo, shape: tuple[int, int]) -> int:
     """The slab for images of `shape` (H, W) where memory is not limited."""
-    return volume.rows_on_cpu(-(-shape[0] // 4), -(-shape[1] // 4), model.config.levels)
+    return slab_rows_on_cpu(-(-shape[0] // 4), -(-shape[1] // 4), model.config.levels)
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -48,7 +49,6 @@ def peak_bytes(model: FoundationStereo, shape: tuple[int, int], rows: int) -> in
     """The most bytes of tensors beside the weights in a pass over images of `shape` (H, W), told by shapes alone: seconds, no memory."""
     with torch.device("meta"):
         twin = FoundationStereo(model.config).eval().requires_grad_(False)
-        if model.proj_cmb.weight.dtype != torch.float32:
-            twin = lower(prepare(twin), model.proj_cmb.weight.dtype)
+        twin = lower(prepare(twin), model.proj_cmb.weight.dtype)
         image = torch.zeros(1, 3, *shape)
     return hardware.peak_bytes(lambda: predict(twin, image, image.clone(), 1, rows=rows or None))

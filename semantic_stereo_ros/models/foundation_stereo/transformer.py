@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
-
 CHANNELS = 28
 HEADS = 4
 LAYERS = 4
@@ -60,19 +58,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.sa = nn.ModuleList(Layer(over) for _ in range(LAYERS))
 
-
-def transform(encoder: Encoder, patches: Tensor, trace: Trace) -> Tensor:
-    """(B, 28, D/4, h/4, w/4) -> the same shape."""
-    batch, channels, depth, height, width = patches.shape
-    t = patches.permute(0, 3, 4, 2, 1).reshape(-1, depth, channels)
-    first = encoder.sa[0]
-    assert isinstance(first, Layer)
-    t = t.to(first.linear1.weight.dtype)
-    t = t + sinusoids(depth).to(t)
-    for index, layer in enumerate(encoder.sa):
-        t = layer(t)
-        if index == 0:
-            trace.add("agg_dt_layer0", t)
-    result = t.view(batch, height, width, depth, channels).permute(0, 4, 3, 1, 2)
-    trace.add("agg_dt", result)
-    return result
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, 28, D/4, h/4, w/4) -> the same shape."""
+        batch, channels, depth, height, width = patches.shape
+        t = patches.permute(0, 3, 4, 2, 1).reshape(-1, depth, channels)
+        first = self.sa[0]
+        assert isinstance(first, Layer)
+        t = t.to(first.linear1.weight.dtype)
+        t = t + sinusoids(depth).to(t)
+        for layer in self.sa:
+            t = layer(t)
+        return t.view(batch, height, width, depth, channels).permute(0, 4, 3, 1, 2)

@@ -6,21 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models import hardware
-from semantic_stereo_ros.models.cpu import dense, parallel
-from semantic_stereo_ros.models.cpu.winograd import Scratch
 from semantic_stereo_ros.models.foundation_stereo.blocks import relu
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN, Context
 from semantic_stereo_ros.models.foundation_stereo.lookup import LEVELS, TAPS
 
 MOTION = 128
 REDUCED = 256
-ROWS_AT_A_TIME = 8
 SAMPLES = LEVELS * TAPS * (28 + 1)
 
 
 class MotionEncoder(nn.Module):
-    """Reduced look-ups (B, 256, h, w) and disparity (B, 1, h, w) -> (B, 128, h, w), the disparity itself last."""
+    """Look-ups (B, 522, h, w) and disparity (B, 1, h, w) -> (B, 128, h, w), the disparity itself last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,24 +26,10 @@ class MotionEncoder(nn.Module):
         self.convd2 = nn.Conv2d(64, 64, 3, padding=1)
         self.conv = nn.Conv2d(320, MOTION - 1, 3, padding=1)
 
-    def reduce(self, samples: Tensor) -> Tensor:
-        """Look-ups (B, 522, h, w) -> (B, 256, h, w), each pixel by itself."""
-        return relu(self.convc1(samples))
-
-    def space(self, disparity: Tensor) -> Tensor:
-        """For the reduced look-ups around a disparity (B, 1, h, w), channels last: (B, 256, h, w) with whatever it holds."""
-        batch, _, height, width = disparity.shape
-        weight = self.convc1.weight
-        return torch.empty(batch, REDUCED, height, width, dtype=weight.dtype, device=weight.device, memory_format=torch.channels_last)
-
-    def shape(self, disparity: Tensor) -> Tensor:
-        """(B, 1, h, w) -> (B, 64, h, w)."""
-        return relu(self.convd2(relu(self.convd1(disparity))))
-
     def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
-        cost = relu(self.convc2(cost))
-        shape, d = self.shape(disparity).to(cost.dtype), disparity.to(cost.dtype)
-        return torch.cat([relu(self.conv(torch.cat([cost, shape], 1))), d], 1)
+        cost = relu(self.convc2(relu(self.convc1(cost))))
+        shape = relu(self.convd2(relu(self.convd1(disparity))))
+        return torch.cat([relu(self.conv(torch.cat([cost, shape], 1))), disparity], 1)
 
 
 class GatedUnit(nn.Module):
@@ -76,18 +58,9 @@ class SelectiveUnit(nn.Module):
         self.small_gru = GatedUnit(joined, 1)
         self.large_gru = GatedUnit(joined, 3)
 
-    def base(self, constant: Tensor) -> Tensor:
-        """What the inputs that stay the same (B, 128, h, w) add to the first convolution."""
-        conv = self.conv0[0]
-        assert isinstance(conv, nn.Conv2d)
-        return F.conv2d(constant, conv.weight[:, :HIDDEN], conv.bias, padding=1)
-
-    def first(self, base: Tensor, *inputs: Tensor) -> Tensor:
-        """The first convolution of the inputs, `base` added."""
-        conv = self.conv0[0]
-        assert isinstance(conv, nn.Conv2d)
-        y = F.conv2d(torch.cat(inputs, 1), conv.weight[:, HIDDEN:], padding=1)
-        return relu(y + base if y.requires_grad else y.add_(base))
+    def first(self, constant: Tensor, *inputs: Tensor) -> Tensor:
+        """The first convolution of the inputs; `constant`, the context's, is the same in each step."""
+        return relu(self.conv0(torch.cat([constant, *inputs], 1)))
 
     def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
         """Hidden states (B, 128, h, w) and what `first` made of the inputs -> the next hidden states."""
@@ -102,25 +75,12 @@ class PointwiseBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((channels,), 1e-6))
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.pwconv1 = dense.Linear(channels, 4 * channels)
-        self.pwconv2 = dense.Linear(4 * channels, channels)
+        self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.pwconv2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.dwconv(x)
-        if not hardware.eager_on_cpu(x):
-            return self.mixed(x, y)
-
-        def mix(start: int) -> None:
-            rows = slice(start, start + ROWS_AT_A_TIME)
-            y[:, :, rows] = self.mixed(x[:, :, rows], y[:, :, rows])
-
-        parallel.each(mix, range(0, y.shape[2], ROWS_AT_A_TIME))
-        return y
-
-    def mixed(self, x: Tensor, y: Tensor) -> Tensor:
-        """Both (B, C, h, w) -> the same shape, each pixel by itself."""
-        y = self.gamma * self.pwconv2(self.pwconv1(y.permute(0, 2, 3, 1), gelu=True))
-        return x + y.permute(0, 3, 1, 2)
+        y = self.pwconv2(F.gelu(self.pwconv1(self.dwconv(x).permute(0, 2, 3, 1))))
+        return x + (self.gamma * y).permute(0, 3, 1, 2)
 
 
 class DisparityHead(nn.Module):
@@ -139,11 +99,8 @@ class DisparityHead(nn.Module):
 
 
 class UpdateBlock(nn.Module):
-    """scratch: what prepared parts work in, to be released after the last step."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.scratch: Scratch | None = None
         self.encoder = MotionEncoder()
         self.gru16 = SelectiveUnit(2 * HIDDEN)
         self.gru08 = SelectiveUnit(3 * HIDDEN)
@@ -151,18 +108,14 @@ class UpdateBlock(nn.Module):
         self.disp_head = DisparityHead()
         self.mask = nn.Sequential(nn.Conv2d(HIDDEN, 64, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(64, 32, 3, padding=1))
 
-    def bases(self, inputs: list[Tensor]) -> list[Tensor]:
-        """What context.inputs add to each level's unit, once for all steps."""
-        return [unit.base(x) for unit, x in zip((self.gru04, self.gru08, self.gru16), inputs)]
-
-    def forward(self, context: Context, bases: list[Tensor], motion: Tensor) -> Tensor:
+    def forward(self, context: Context, motion: Tensor) -> Tensor:
         """Advances context.hidden by one step; the change of the disparity (B, 1, h, w), float32. motion: what the encoder gives."""
         n4, n8, n16 = context.hidden
-        b4, b8, b16 = bases
+        i4, i8, i16 = context.inputs
         a4, a8, a16 = context.attention
-        n16 = self.gru16(a16, n16, self.gru16.first(b16, pool(n8)))
-        n8 = self.gru08(a8, n8, self.gru08.first(b8, pool(n4), enlarge(n16, n8)))
-        n4 = self.gru04(a4, n4, self.gru04.first(b4, motion, enlarge(n8, n4)))
+        n16 = self.gru16(a16, n16, self.gru16.first(i16, pool(n8)))
+        n8 = self.gru08(a8, n8, self.gru08.first(i8, pool(n4), enlarge(n16, n8)))
+        n4 = self.gru04(a4, n4, self.gru04.first(i4, motion, enlarge(n8, n4)))
         context.hidden = [n4, n8, n16]
         return self.disp_head(n4).float()
 

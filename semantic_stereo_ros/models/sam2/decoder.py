@@ -68,7 +68,7 @@ def _two_way(transformer: Any, keys: Tensor, place: Tensor, tokens: Tensor) -> t
 
 
 def _ask_image(attention: Any, asking: Tensor, placed: Tensor, image: Tensor) -> Tensor:
-    """Few tokens attend to the image: (B, T, C). placed, image: (B or 1, N, C), keys and values before their projections."""
+    """Cross-attention of few tokens to the image: (B, T, C). placed, image: (B or 1, N, C), keys and values before their projections."""
     batch, count, _ = asking.shape
     heads, width = attention.num_heads, attention.internal_dim // attention.num_heads
     q = attention.q_proj(asking).view(batch, count, heads, width).transpose(1, 2)
@@ -86,7 +86,7 @@ def _ask_image(attention: Any, asking: Tensor, placed: Tensor, image: Tensor) ->
 
 
 def _tell_image(attention: Any, placed: Tensor, tokens: Tensor, values: Tensor) -> Tensor:
-    """The image attends to few tokens: (B, N, C), a new tensor. placed: (B or 1, N, C)."""
+    """Cross-attention of the image to few tokens: (B, N, C), a new tensor. placed: (B or 1, N, C)."""
     batch, count, _ = tokens.shape
     heads, width = attention.num_heads, attention.internal_dim // attention.num_heads
     k, v = (_split(projection(x), heads) for projection, x in ((attention.k_proj, tokens), (attention.v_proj, values)))

@@ -1,4 +1,4 @@
-"""Which masks of a new look at a frame are objects that are known already: by overlap, and by depth where there is one."""
+"""Hungarian assignment of a new look's masks to objects that are known already: by overlap, and by depth where there is one."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 def match(known: Looks, new: Looks, least_iou: float, depth_tolerance: float) -> list[tuple[int, int]]:
-    """Pairs (known, new) of one object, one to one, of the largest overlap in all; each of at least least_iou.
+    """Hungarian assignment: pairs (known, new) of one object, one to one, of the largest IoU in all; each of at least least_iou.
 
     Two known disparities that differ by more than depth_tolerance (a share of the larger) are no pair.
     """

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semantic_stereo_ros.segmentation.automask.suppression import boxes_of
+from semantic_stereo_ros.segmentation.automask.nms import boxes_of
 
 CHUNK_BYTES = 16 << 20  # of full-size logits at a time
 

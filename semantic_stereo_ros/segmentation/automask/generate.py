@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from semantic_stereo_ros.segmentation.automask.enlarge import measure, paint
+from semantic_stereo_ros.segmentation.automask.nms import area, kept_by_nms
 from semantic_stereo_ros.segmentation.automask.promptable import PromptableModel
-from semantic_stereo_ros.segmentation.automask.suppression import area, kept_by_nms
 
 EDGE_PX = 20.0  # a mask this near to a crop's border, and not to the image's, is cut off
 CROP_OVERLAP = 512 / 1500

@@ -1,4 +1,4 @@
-"""Small holes are filled and small islands dropped, inside each mask's box."""
+"""Connected components of each mask: small holes are filled and small islands dropped, inside its box."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semantic_stereo_ros.segmentation.automask.suppression import boxes_of
+from semantic_stereo_ros.segmentation.automask.nms import boxes_of
 
 
 @torch.inference_mode()
@@ -29,7 +29,7 @@ def clean(masks: Tensor, min_region_px: int) -> Tensor:
 
 
 def without_islands(mask: np.ndarray, min_region_px: int, keep_largest: bool) -> np.ndarray:
-    """(H, W) bool without its regions below so many pixels."""
+    """(H, W) bool without its connected components (8-neighbours) below so many pixels."""
     count, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     sizes = stats[:, cv2.CC_STAT_AREA]
     keep = np.asarray(sizes >= min_region_px)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 
 
@@ -65,7 +64,7 @@ class DepthHead(nn.Module):
         )
         self.scratch = Scratch(variant)
 
-    def forward(self, maps: list[Tensor], trace: Trace) -> Tensor:
+    def forward(self, maps: list[Tensor]) -> Tensor:
         s = self.scratch
         levels = []
         for index in range(4):
@@ -73,13 +72,9 @@ class DepthHead(nn.Module):
             levels.append(getattr(s, f"layer{index + 1}_rn")(x))
         l1, l2, l3, l4 = levels
         path = s.refinenet4(l4, None, size(l3))
-        trace.add("dpt_path_4", path)
         path = s.refinenet3(path, l3, size(l2))
-        trace.add("dpt_path_3", path)
         path = s.refinenet2(path, l2, size(l1))
-        trace.add("dpt_path_2", path)
         path = s.refinenet1(path, l1, (2 * l1.shape[-2], 2 * l1.shape[-1]))
-        trace.add("dpt_path_1", path)
         return s.output_conv1(path)
 
 

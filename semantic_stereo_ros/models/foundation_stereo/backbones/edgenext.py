@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.backbones.vit import Mlp
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 
 DIMS = (48, 96, 160, 304)
 DEPTHS = (3, 3, 9, 3)
@@ -136,13 +135,11 @@ def make_stages() -> nn.Sequential:
     return nn.Sequential(*(Stage(index) for index in range(4)))
 
 
-def run(stem: nn.Module, stages: nn.Sequential, x: Tensor, trace: Trace) -> list[Tensor]:
+def run(stem: nn.Module, stages: nn.Sequential, x: Tensor) -> list[Tensor]:
     """Features at 1/4, 1/8, 1/16, 1/32 of the image, 48, 96, 160, 304 channels."""
     x = stem(x)
-    trace.add("edge_stem", x)
     outputs = []
-    for index, stage in enumerate(stages):
+    for stage in stages:
         x = stage(x)
-        trace.add(f"edge_stage{index}", x)
         outputs.append(x)
     return outputs

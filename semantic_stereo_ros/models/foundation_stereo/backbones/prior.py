@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from semantic_stereo_ros.models.foundation_stereo.backbones.dpt import DepthHead
 from semantic_stereo_ros.models.foundation_stereo.backbones.vit import VisionTransformer
-from semantic_stereo_ros.models.foundation_stereo.trace import NoTrace, Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 
 STEP = 112  # least common multiple of the patch (14) and 16
@@ -57,21 +56,16 @@ class MonocularPrior(nn.Module):
         super().__init__()
         self.depth_anything = MonocularModel(variant)
 
-    def forward(self, image: Tensor, trace: Trace) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         size = prior_size(height, width)
         x = F.interpolate(image.float(), size, mode="bicubic", align_corners=False).to(image.dtype)
-        trace.add("dino_in", x)
         model = self.depth_anything
-        x = model.depth_head(model.pretrained(x, trace), trace)
-        if not isinstance(trace, NoTrace):
-            trace.add("dpt_out", F.interpolate(x, size, mode="bilinear", align_corners=True))
+        x = model.depth_head(model.pretrained(x))
         # The head's resize to its input size and the one to a quarter of the image's are both linear: one matrix per axis for the two.
         rows = self._matrix(height // 4, size[0], x.shape[-2], x)
         columns = self._matrix(width // 4, size[1], x.shape[-1], x)
-        x = (rows @ x) @ columns.T
-        trace.add("vit_feat", x)
-        return x
+        return (rows @ x) @ columns.T
 
     @staticmethod
     def _matrix(last: int, middle: int, first: int, like: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semantic_stereo_ros.models.cpu import dense
-from semantic_stereo_ros.models.foundation_stereo.trace import Trace
 from semantic_stereo_ros.models.foundation_stereo.variants import Variant
 
 PATCH = 14
@@ -18,8 +16,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = dense.Linear(width, 3 * width)
-        self.proj = dense.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, E) -> (B, N, E)."""
@@ -31,11 +29,11 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = dense.Linear(width, 4 * width)
-        self.fc2 = dense.Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x, gelu=True))
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -83,21 +81,16 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, 1e-6)
         self._positions: tuple[object, Tensor] | None = None
 
-    def forward(self, x: Tensor, trace: Trace) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         y = self.patch_embed(x)
         rows, columns = y.shape[-2:]
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), y.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self.positions(rows, columns)
-        trace.add("dino_tokens_in", tokens)
         outputs = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
-            if index == 0:
-                trace.add("dino_block0", tokens)
             if index in self.variant.taken:
                 outputs.append(self.norm(tokens)[:, 1:])
-        trace.add("dino_feat0", outputs[0])
-        trace.add("dino_feat3", outputs[3])
         return [t.transpose(1, 2).unflatten(2, (rows, columns)) for t in outputs]
 
     def positions(self, rows: int, columns: int) -> Tensor:

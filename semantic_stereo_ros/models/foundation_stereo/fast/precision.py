@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from semantic_stereo_ros.models.foundation_stereo.backbones.dpt import DepthHead
 from semantic_stereo_ros.models.foundation_stereo.backbones.vit import Attention, Mlp
 from semantic_stereo_ros.models.foundation_stereo.blocks import Gate
-from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
+from semantic_stereo_ros.models.foundation_stereo.fast.inference_form import InferenceForm
 
 
-def lower(model: FoundationStereo, dtype: torch.dtype) -> FoundationStereo:
+def lower(model: InferenceForm, dtype: torch.dtype) -> InferenceForm:
     """Weights and arithmetic in `dtype` but for the islands; changes `model` and returns it. float32 changes nothing. After `prepare`."""
     if dtype == torch.float32:
         return model
@@ -36,7 +36,7 @@ def lower(model: FoundationStereo, dtype: torch.dtype) -> FoundationStereo:
     return model
 
 
-def _wide_products(model: FoundationStereo) -> Iterator[nn.Module]:
+def _wide_products(model: InferenceForm) -> Iterator[nn.Module]:
     """Parts of the monocular prior that do nearly all its arithmetic: the transformer's linear layers, the head's convolutions."""
     for module in model.feature.dino.modules():
         if isinstance(module, (Attention, Mlp)):

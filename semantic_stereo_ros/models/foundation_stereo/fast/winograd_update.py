@@ -1,4 +1,4 @@
-"""Parts of the recurrent update by winograd.convolve: for a CPU in float32. They wrap the ordinary parts and share their weights."""
+"""Parts of the recurrent update by winograd.convolve: for a CPU in float32. They take the place, and weights, of plain ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.cpu import dense, winograd
 from semantic_stereo_ros.models.cpu.winograd import At, Scratch
 from semantic_stereo_ros.models.foundation_stereo.context import HIDDEN
-from semantic_stereo_ros.models.foundation_stereo.update import MOTION, REDUCED, GatedUnit, MotionEncoder, SelectiveUnit
+from semantic_stereo_ros.models.foundation_stereo.fast.stepped_update import SteppedMotionEncoder, SteppedUnit
+from semantic_stereo_ros.models.foundation_stereo.update import MOTION, REDUCED, GatedUnit
 
 
 def pays(x: Tensor) -> bool:
@@ -17,22 +18,20 @@ def pays(x: Tensor) -> bool:
     return hardware.eager_on_cpu(x) and x.shape[0] * x.shape[2] * x.shape[3] >= winograd.LEAST_PIXELS
 
 
-class FastUnit(nn.Module):
-    """SelectiveUnit. Inside, images are (B, h, w, C)."""
+class WinogradUnit(SteppedUnit):
+    """Inside, images are (B, h, w, C)."""
 
-    def __init__(self, unit: SelectiveUnit, scratch: Scratch) -> None:
-        super().__init__()
-        self.unit, self.scratch = unit, scratch
+    scratch: Scratch
 
     def base(self, constant: Tensor) -> Tensor:
-        return self.unit.base(constant).contiguous(memory_format=torch.channels_last)
+        return super().base(constant).contiguous(memory_format=torch.channels_last)
 
-    def first(self, base: Tensor, *inputs: Tensor) -> Tensor:
-        if not pays(base):
-            return self.unit.first(base, *inputs)
-        weight = self.unit.conv0[0].weight
+    def first(self, constant: Tensor, *inputs: Tensor) -> Tensor:
+        if not pays(constant):
+            return super().first(constant, *inputs)
+        weight = self.conv0[0].weight
         assert isinstance(weight, Tensor)
-        base = rows_first(base)
+        base = rows_first(constant)
         parts = [rows_first(x) for x in inputs]
         out = self.scratch.take("first", *base.shape)
         x = winograd.convolve(parts, weight[:, HIDDEN:], None, self.scratch, lambda y, at: y.add_(base[at]).relu_(), out)
@@ -40,10 +39,9 @@ class FastUnit(nn.Module):
 
     def forward(self, attention: Tensor, hidden: Tensor, x: Tensor) -> Tensor:
         """As SelectiveUnit does, in the memory of `hidden` where its channels come last."""
-        unit = self.unit
         if not pays(hidden):
-            return unit(attention, hidden, x)
-        small, large, conv = unit.small_gru, unit.large_gru, unit.conv1[0]
+            return super().forward(attention, hidden, x)
+        small, large, conv = self.small_gru, self.large_gru, self.conv1[0]
         assert isinstance(conv, nn.Conv2d)
         x, h, attention = rows_first(x), rows_first(hidden), rows_first(attention)
         joined = self.scratch.take("joined", *x.shape[:3], conv.out_channels)
@@ -72,12 +70,10 @@ class FastUnit(nn.Module):
         return h.permute(0, 3, 1, 2)
 
 
-class FastMotionEncoder(nn.Module):
-    """MotionEncoder. It works in buffers that the units need only after it."""
+class WinogradMotionEncoder(SteppedMotionEncoder):
+    """It works in buffers that the units need only after it."""
 
-    def __init__(self, encoder: MotionEncoder, scratch: Scratch) -> None:
-        super().__init__()
-        self.encoder, self.scratch = encoder, scratch
+    scratch: Scratch
 
     def space(self, disparity: Tensor) -> Tensor:
         batch, _, height, width = disparity.shape
@@ -85,16 +81,15 @@ class FastMotionEncoder(nn.Module):
 
     def reduce(self, samples: Tensor) -> Tensor:
         if not hardware.eager_on_cpu(samples):
-            return self.encoder.reduce(samples)
-        conv = self.encoder.convc1
+            return super().reduce(samples)
+        conv = self.convc1
         return dense.linear(rows_first(samples), conv.weight.flatten(1), conv.bias).relu_().permute(0, 3, 1, 2)
 
     def forward(self, cost: Tensor, disparity: Tensor) -> Tensor:
-        encoder = self.encoder
         if not pays(cost):
-            return encoder(cost, disparity)
-        shape, disparity = rows_first(encoder.shape(disparity)), rows_first(disparity)
-        second, last = encoder.convc2, encoder.conv
+            return super().forward(cost, disparity)
+        shape, disparity = rows_first(self.shape(disparity)), rows_first(disparity)
+        second, last = self.convc2, self.conv
         cost = rows_first(cost)
         again = self.scratch.take("joined", *cost.shape)
         winograd.convolve([cost], second.weight, second.bias, self.scratch, lambda y, at: y.relu_(), again)

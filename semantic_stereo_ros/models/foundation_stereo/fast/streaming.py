@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semantic_stereo_ros.models import hardware
-from semantic_stereo_ros.models.foundation_stereo.blocks import AxialPlanar, ConvNorm, Residual2d, Residual3d, leaky, relu
+from semantic_stereo_ros.models.foundation_stereo.blocks import ConvNorm, Residual2d, Residual3d, leaky, relu
+from semantic_stereo_ros.models.foundation_stereo.fast.pixelwise_parts import FastAxialPlanar
 
 ROWS = -2  # axis of image rows
 
@@ -32,14 +33,10 @@ class RowCollector:
     def __init__(self, height: int) -> None:
         self._height = height
         self._whole: Tensor | None = None
-        self._slabs: list[Tensor] = []
         self._done = 0
 
     def add(self, slab: Tensor | None) -> None:
         if slab is None:
-            return
-        if slab.requires_grad:
-            self._slabs.append(slab)
             return
         if self._whole is None:
             shape = list(slab.shape)
@@ -49,8 +46,6 @@ class RowCollector:
         self._done += slab.shape[ROWS]
 
     def result(self) -> Tensor:
-        if self._slabs:
-            return torch.cat(self._slabs, ROWS)
         assert self._whole is not None and self._done == self._height
         return self._whole
 
@@ -167,7 +162,7 @@ class RowResidual:
         assert self._waiting is not None
         count = row_count(y)
         x, rest = self._waiting[..., :count, :], self._waiting[..., count:, :]
-        y = relu(y.add_(x) if not y.requires_grad else y + x)
+        y = relu(y.add_(x))
         self._waiting = None if last else rest.clone()
         return y
 
@@ -209,7 +204,7 @@ def single_output(conv: nn.Conv3d) -> RowConv:
     return RowConv(kernel, add_up)
 
 
-def axial_planar(block: AxialPlanar) -> RowConv:
+def axial_planar(block: FastAxialPlanar) -> RowConv:
     """The planar convolution streams; the one along disparity takes what comes."""
     conv, norm = block.conv1
     assert isinstance(conv, nn.Conv3d)

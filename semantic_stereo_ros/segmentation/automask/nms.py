@@ -1,4 +1,4 @@
-"""Boxes of masks and greedy suppression of duplicates, without torchvision and without leaving the device."""
+"""Non-maximum suppression (NMS) of masks by their bounding boxes, without torchvision and without leaving the device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """(K, H, W) bool -> (K, 4) float32 (x_min, y_min, x_max, y_max) of the outermost pixels' indices; zeros of an empty mask."""
+    """Bounding boxes: (K, H, W) bool -> (K, 4) float32 (x_min, y_min, x_max, y_max) of the outermost pixels; zeros of an empty mask."""
     rows, columns = masks.any(dim=2), masks.any(dim=1)
     (top, bottom), (left, right) = _span(rows), _span(columns)
     return torch.stack([left, top, right, bottom], dim=1) * rows.any(dim=1, keepdim=True)
@@ -24,7 +24,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def kept_by_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Indices of the boxes that greedy non-maximum suppression keeps, by falling score (equal ones in order).
+    """Greedy NMS: indices of the boxes that it keeps, by falling score (equal ones in order).
 
     A box stays when no better one that stays overlaps it by more than `threshold` IoU. Deciding all at once, again and again, settles
     at least one more box each time, and in practice all in a few rounds.
