@@ -122,7 +122,7 @@ def test_a_depth_edge_inside_a_mask_is_asked_about():
     ids, disparity = np.zeros((240, 320), np.uint16), np.full((240, 320), 10.0, np.float32)
     ids[24:44, 36:56], disparity[24:44, 36:56] = 1, 14.0
     rig = StereoRig((320, 240), 300.0, 300.0, 159.5, 119.5, 0.1)
-    edges = edges.beside_breaks(Disparity(disparity, np.full_like(disparity, 0.1), np.ones_like(disparity), rig))
+    edges = beside_breaks(Disparity(disparity, np.full_like(disparity, 0.1), np.ones_like(disparity), rig))
     image = np.zeros((240, 320, 3), np.uint8)
     shares = []
     for known in (None, edges):
