@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import erf
 
 from semantic_stereo_ros.checks import SemanticStereoError, check_array
 
@@ -88,6 +86,7 @@ def _best_constant(error: np.ndarray, unit: np.ndarray, truth_sigma: np.ndarray)
     """The factor f >= 0 whose sigma, f * unit and truth_sigma in quadrature, has the smallest nll, and that nll."""
     factor = float(np.sqrt(np.mean((error / unit) ** 2)))
     if truth_sigma.any() and factor > 0:
+        from scipy.optimize import minimize_scalar
 
         def nll(log_factor: float) -> float:
             return gaussian_nll(error, np.hypot(math.exp(log_factor) * unit, truth_sigma))
@@ -126,6 +125,8 @@ def reliability(error: np.ndarray, sigma: np.ndarray, bins: int = SIGMA_BINS) ->
 
     Raises SemanticStereoError when the shapes differ, nothing is left, or a sigma is not above zero.
     """
+    from scipy.special import erf
+
     check_array("error", error, error=SemanticStereoError)
     check_array("sigma", sigma, shape=error.shape, error=SemanticStereoError)
     use = np.isfinite(error) & np.isfinite(sigma)

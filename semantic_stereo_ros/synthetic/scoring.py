@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from semantic_stereo_ros.synthetic.truth import TrueObject
 
@@ -59,6 +58,8 @@ class ObjectScore:
 def score(frames: Iterable[tuple[Sequence[TrueObject], Sequence[Estimate]]]) -> dict[int, ObjectScore]:
     """Scores by true object id. A true object counts as visible from MIN_PIXELS visible pixels on; it is measured when an estimate with a
     known distance covers it: boxes are matched one to one for the largest sum of IoU, each at least MIN_BOX_IOU."""
+    from scipy.optimize import linear_sum_assignment
+
     scores: dict[int, ObjectScore] = {}
     for truths, estimates in frames:
         truths = [t for t in truths if t.pixels >= MIN_PIXELS]
