@@ -18,7 +18,8 @@ from semantic_stereo_ros.checks import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a user may know of one parameter. `dynamic`: it can change while a node runs."""
+    """What a user may know of one parameter. `dynamic`: it can change while a node runs. words: text that stands for a value, such as
+    ("auto", 0); a ROS parameter, which has one type, takes the value only."""
 
     name: str
     type: type
@@ -29,6 +30,7 @@ class Option:
     maximum: float | None = None
     choices: tuple[Any, ...] | None = None
     dynamic: bool = True
+    words: tuple[tuple[str, Any], ...] = ()
 
     def parse(self, value: Any, key: str) -> Any:
         """`value` (of YAML, a ROS parameter, or text of the command line) as this option's type, checked.
@@ -56,6 +58,8 @@ class Option:
         return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 
     def _from_text(self, text: str, key: str) -> Any:
+        if text.strip().lower() in dict(self.words):
+            return dict(self.words)[text.strip().lower()]
         if self.type is bool:
             words = {
                 "true": True,
@@ -73,7 +77,8 @@ class Option:
         try:
             return self.type(text)
         except ValueError:
-            raise ConfigError(f"{key} must be {self.type.__name__}, got {text!r}") from None
+            word = "".join(f" or {word}" for word, _ in self.words)
+            raise ConfigError(f"{key} must be {self.type.__name__}{word}, got {text!r}") from None
 
 
 def option(
@@ -85,9 +90,10 @@ def option(
     maximum: float | None = None,
     choices: tuple[Any, ...] | None = None,
     dynamic: bool = True,
+    words: tuple[tuple[str, Any], ...] = (),
 ) -> Any:
     """A dataclass field that carries everything the outside may know of a parameter."""
-    metadata = dict(description=description, unit=unit, minimum=minimum, maximum=maximum, choices=choices, dynamic=dynamic)
+    metadata = dict(description=description, unit=unit, minimum=minimum, maximum=maximum, choices=choices, dynamic=dynamic, words=words)
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -24,6 +24,7 @@ class StereoRig:
     """A rectified stereo pair: Z = fx * baseline_m / (d + doffs_px) with d = x_left - x_right.
 
     fx, fy, cx, cy are the left camera's, in px; doffs_px = cx_right - cx_left (Middlebury's doffs).
+    disparity_hint_px: the least and the largest disparity that the calibration's maker expects, where he says so; no part of equality.
     Raises CalibrationError for values that are not finite or not positive where they must be.
     """
 
@@ -34,6 +35,7 @@ class StereoRig:
     cy: float
     baseline_m: float
     doffs_px: float = 0.0
+    disparity_hint_px: tuple[float, float] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         left = PinholeCamera(self.size_wh, self.fx, self.fy, self.cx, self.cy)
@@ -84,6 +86,7 @@ class StereoRig:
             cy=(self.cy + 0.5) * sy - 0.5,
             baseline_m=self.baseline_m,
             doffs_px=self.doffs_px * sx,
+            disparity_hint_px=None if self.disparity_hint_px is None else (self.disparity_hint_px[0] * sx, self.disparity_hint_px[1] * sx),
         )
 
 
@@ -210,6 +213,8 @@ class Disparity:
     sigma_px: (H, W) float32, standard deviation of disparity_px; NaN exactly where disparity_px is.
     confidence: (H, W) float32 in 0..1; 0 where disparity_px is NaN.
     min_px, max_px: the searched range; rig: the rig of these pixels.
+    beyond: (H, W) bool, unknown pixels where something nearer than the searched range is seen (nearer than bf / (max_px + doffs)), or
+    None where the backend cannot tell. False says nothing.
     """
 
     disparity_px: np.ndarray
@@ -218,10 +223,13 @@ class Disparity:
     rig: StereoRig
     min_px: float = 0.0
     max_px: float = 128.0
+    beyond: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("disparity_px", "sigma_px", "confidence"):
             check_array(name, getattr(self, name), shape=self.rig.shape, dtypes=(np.float32,))
+        if self.beyond is not None:
+            check_array("beyond", self.beyond, shape=self.rig.shape, dtypes=(np.bool_,))
 
     @property
     def valid(self) -> np.ndarray:

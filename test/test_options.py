@@ -28,6 +28,16 @@ def test_text_of_the_command_line_is_converted():
     assert build(Sample, {"size_px": "7", "gain": "2", "enabled": "off"}) == Sample(7, 2.0, "fast", False)
 
 
+def test_a_word_stands_for_a_value():
+    @dataclass(frozen=True)
+    class Ranged:
+        count: int = option(0, "count", minimum=0, words=(("auto", 0),))
+
+    assert build(Ranged, {"count": " Auto "}).count == 0 and build(Ranged, {"count": "3"}).count == 3
+    with pytest.raises(ConfigError, match="count must be int or auto, got 'all'"):
+        build(Ranged, {"count": "all"})
+
+
 def test_an_integer_serves_as_float_but_a_float_never_as_integer():
     assert build(Sample, {"gain": 2}).gain == 2.0
     with pytest.raises(ConfigError, match=r"s\.size_px must be int, got 2\.5"):

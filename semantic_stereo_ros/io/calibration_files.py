@@ -196,7 +196,19 @@ def _middlebury(file: Path, text: str, size_wh, given_baseline_m: float | None) 
         cy=left[1, 2],
         baseline_m=baseline_mm / 1000.0,
         doffs_px=doffs,
+        disparity_hint_px=_middlebury_hint(entries),
     )
+
+
+def _middlebury_hint(entries: dict[str, str]) -> tuple[float, float] | None:
+    """vmin and vmax, which are tight, else 0 and ndisp; None where neither is given or they are no range."""
+    for keys in (("vmin", "vmax"), ("ndisp",)):
+        texts = [entries.get(key, "") for key in keys]
+        if all(_NUMBER.fullmatch(text) for text in texts):
+            least, most = (0.0, *map(float, texts))[-2:]
+            if 0 <= least < most < float("inf"):
+                return least, most
+    return None
 
 
 def _kitti(file: Path, text: str, size_wh, wanted: list[tuple[int, int]]) -> StereoRig:

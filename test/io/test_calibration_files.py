@@ -58,6 +58,18 @@ def test_middlebury_as_published(tmp_path):
     assert rig == StereoRig((2964, 1988), 3979.911, 3979.911, 1244.772, 1019.507, 0.193001, 124.343)
 
 
+@pytest.mark.parametrize(
+    ("left_out", "hint_px"),
+    [((), (23.0, 245.0)), (("vmin",), (0.0, 280.0)), (("vmin", "vmax", "ndisp"), None), (("vmax", "ndisp"), None)],
+)
+def test_the_range_that_middlebury_expects_is_a_hint(tmp_path, left_out, hint_px):
+    lines = [line for line in MOTORCYCLE.splitlines() if not line.startswith(left_out)] if left_out else [MOTORCYCLE]
+    rig = load_calibration(written(tmp_path, "\n".join(lines)))
+    assert isinstance(rig, StereoRig) and rig.disparity_hint_px == hint_px
+    half = rig.resized((1482, 994)).disparity_hint_px
+    assert half == (None if hint_px is None else (hint_px[0] / 2, hint_px[1] / 2))
+
+
 def test_middlebury_without_doffs_takes_it_from_the_cameras(tmp_path):
     rig = load_calibration(written(tmp_path, MOTORCYCLE.replace("doffs=124.343\n", "")))
     assert isinstance(rig, StereoRig) and rig.doffs_px == pytest.approx(1369.115 - 1244.772)

@@ -317,7 +317,7 @@ def test_what_is_known_at_once_is_refused_at_once(running):
     assert not missing.successful and missing.reason == "the library of staged is missing"
     odd = running.set(stereo__sgbm__num_disparities=100)
     assert not odd.successful and "use 96 or 112" in odd.reason
-    assert running.get("stereo.backend") == "sgbm" and running.get("stereo.sgbm.num_disparities") == 128
+    assert running.get("stereo.backend") == "sgbm" and running.get("stereo.sgbm.num_disparities") == 0
     running.answered()
 
 

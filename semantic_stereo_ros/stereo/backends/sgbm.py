@@ -11,6 +11,7 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
+from semantic_stereo_ros.stereo.coarse_match import MIRRORED_COLUMNS
 from semantic_stereo_ros.stereo.refine import (
     SUBPIXELS,
     UNKNOWN,
@@ -21,10 +22,12 @@ from semantic_stereo_ros.stereo.refine import (
     smooth_regions,
     textured,
 )
+from semantic_stereo_ros.stereo.search_range import OutOfRange, RangeFinder, Span, limits_of
 from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, sigma_and_confidence
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
+AUTOMATIC_NUM_DISPARITIES = 0
 
 _LIMIT_PX = 2047
 _SGBM_MODES = {
@@ -46,14 +49,26 @@ class Config:
     )
     min_disparity_px: int = option(
         AUTOMATIC_MIN_DISPARITY,
-        f"smallest disparity searched; {AUTOMATIC_MIN_DISPARITY} = automatic: that of a point at infinity, -doffs",
+        f"smallest disparity searched; {AUTOMATIC_MIN_DISPARITY} (or auto) = automatic: from the images where num_disparities is, "
+        "else that of a point at infinity, -doffs",
         unit="px",
         minimum=AUTOMATIC_MIN_DISPARITY,
         maximum=10000,
+        words=(("auto", AUTOMATIC_MIN_DISPARITY),),
     )
     num_disparities: int = option(
-        128, "disparities searched, a multiple of 16; the nearest depth is about fx * baseline / this", unit="px", minimum=16, maximum=2032
+        AUTOMATIC_NUM_DISPARITIES,
+        "disparities searched, a multiple of 16, the nearest depth is then about fx * baseline / this; 0 (or the word auto, but not as a "
+        "ROS parameter) = automatic: those that the images show, as far as min_range_m and max_range_m allow",
+        unit="px",
+        minimum=0,
+        maximum=2032,
+        words=(("auto", AUTOMATIC_NUM_DISPARITIES),),
     )
+    min_range_m: float = option(
+        0.0, "nearer depths are not searched when num_disparities is automatic; 0 = no limit", unit="m", minimum=0.0, maximum=1000.0
+    )
+    max_range_m: float = option(500.0, "what is farther becomes unknown; 0 = no limit", unit="m", minimum=0.0, maximum=100000.0)
     block_size: int = option(0, "width of the matched block, odd; 0 = automatic: 3, for bm 15", unit="px", minimum=0, maximum=255)
     p1: int = option(0, "penalty of a disparity step of 1 px; 0 = automatic: 8 * block_size^2", minimum=0, maximum=1000000)
     p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 3 * p1", minimum=0, maximum=4000000)
@@ -80,20 +95,28 @@ class Config:
 
 
 class Backend:
-    """StereoSGBM or StereoBM over the whole width: the images are padded so that every column can be answered."""
+    """StereoSGBM or StereoBM over the whole width: the images are padded so that every column can be answered.
 
-    stateful = False
+    The automatic range is that of the stream: it grows at once and shrinks late, and `reset` forgets it.
+    """
+
+    stateful = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._matching: _Matching | None = None
+        self._range: RangeFinder | None = None
+        self._notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check what one option alone cannot. Raises ConfigError, and MissingDependencyError for wls without opencv-contrib."""
         config = self.config
         if config.num_disparities % 16:
             below = config.num_disparities // 16 * 16
-            raise ConfigError(f"num_disparities must be a multiple of 16, got {config.num_disparities}: use {below} or {below + 16}")
+            use = f"{below} or {below + 16}" if below else "16, or 0 for automatic"
+            raise ConfigError(f"num_disparities must be a multiple of 16, got {config.num_disparities}: use {use}")
+        if config.max_range_m and config.max_range_m <= config.min_range_m:
+            raise ConfigError(f"max_range_m must be above min_range_m = {config.min_range_m:g}, got {config.max_range_m:g}; 0 = no limit")
         if config.block_size and config.block_size % 2 == 0:
             raise ConfigError(f"block_size must be odd, or 0 for automatic, got {config.block_size}: use {config.block_size + 1}")
         if config.mode == "bm" and 0 < config.block_size < 5:
@@ -109,12 +132,16 @@ class Backend:
 
     def __call__(self, frame: StereoFrame) -> Disparity:
         """Match one pair. Raises ConfigError when the images are smaller than the matched block or the range is too large."""
-        config = self.config
-        if self._matching is None or self._matching.rig != frame.rig:
-            self._matching = _Matching(config, frame.rig)
+        config, rig = self.config, frame.rig
+        if self._matching is None or self._range is None or self._matching.rig != rig:
+            self._range = _range_finder(config, rig)
+            self._matching = _Matching(config, rig)
         matching = self._matching
-        left, right = matching.fill(frame)
-        disparity_16 = matching.match()
+        left, right = matching.read(frame)
+        searched, out = self._range(left, right)
+        self._notes = self._range.notes
+        matching.search(searched)
+        disparity_16, beyond = matching.match(out)
         unknown = disparity_16 == UNKNOWN
         known = ~unknown
         disparity_px = np.empty(frame.shape, np.float32)
@@ -130,21 +157,48 @@ class Backend:
             disparity_px = smooth_along_image(disparity_px, known, left, config.wls_lambda, config.wls_sigma)
         if config.confidence:
             sigma_px, confidence = sigma_and_confidence(matching.pair, disparity_px, known, regions)
-            confidence *= known
         else:
             sigma_px = np.full(frame.shape, CONSTANT_SIGMA_PX, np.float32)
-            confidence = known.astype(np.float32)
+            confidence = np.ones(frame.shape, np.float32)
+        if config.max_range_m:
+            unknown |= disparity_px < np.float32(rig.bf / config.max_range_m - rig.doffs_px)
+        np.copyto(confidence, 0, where=unknown)
         np.copyto(disparity_px, np.nan, where=unknown)
         np.copyto(sigma_px, np.nan, where=unknown)
-        least = matching.min_disparity_px
-        return Disparity(disparity_px, sigma_px, confidence, frame.rig, float(least), float(least + config.num_disparities))
+        return Disparity(disparity_px, sigma_px, confidence, rig, searched.least_px, searched.most_px, beyond)
+
+    def notes(self) -> tuple[str, ...]:
+        """Whether a range that the options fix misses a part of the last frame."""
+        return self._notes
 
     def reset(self, reason: str) -> None:
-        """Nothing but buffers is kept between frames."""
+        """Forget the range that earlier frames needed."""
+        self._range, self._notes = None, ()
 
     def close(self) -> None:
         """Free the matcher and the buffers."""
-        self._matching = None
+        self._matching = self._range = None
+
+
+def _range_finder(config: Config, rig: StereoRig) -> RangeFinder:
+    """Raises ConfigError for a range that does not fit OpenCV's maps."""
+    limits = limits_of(rig, config.min_range_m, config.max_range_m)
+    start_px = None if config.min_disparity_px == AUTOMATIC_MIN_DISPARITY else float(config.min_disparity_px)
+    if config.num_disparities != AUTOMATIC_NUM_DISPARITIES:
+        least = float(math.floor(-rig.doffs_px)) if start_px is None else start_px
+        limits = Span(least, least + config.num_disparities)
+        finder = RangeFinder(rig, limits, fixed=True)
+    else:
+        if start_px is not None:
+            limits = Span(start_px, max(limits.most_px, start_px + 16))
+        limits = Span(limits.least_px, max(min(limits.most_px, _LIMIT_PX), limits.least_px + 16))
+        finder = RangeFinder(rig, limits, fixed_start=start_px is not None)
+    if limits.least_px < -_LIMIT_PX or limits.most_px > _LIMIT_PX:
+        raise ConfigError(
+            f"disparities from {limits.least_px:.0f} to {limits.most_px:.0f} px do not fit OpenCV's 16-bit maps, which hold "
+            f"{-_LIMIT_PX} to {_LIMIT_PX} px: set min_disparity_px and num_disparities, or check doffs ({rig.doffs_px:g} px)"
+        )
+    return finder
 
 
 class _Matching:
@@ -155,27 +209,38 @@ class _Matching:
     """
 
     def __init__(self, config: Config, rig: StereoRig) -> None:
-        height, width = rig.shape
-        least = config.min_disparity_px
-        if least == AUTOMATIC_MIN_DISPARITY:
-            least = math.floor(-rig.doffs_px)
-        if least < -_LIMIT_PX or least + config.num_disparities > _LIMIT_PX:
-            raise ConfigError(
-                f"disparities from {least} to {least + config.num_disparities} px do not fit OpenCV's 16-bit maps, which hold "
-                f"{-_LIMIT_PX} to {_LIMIT_PX} px: set min_disparity_px and num_disparities, or check doffs ({rig.doffs_px:g} px)"
-            )
-        before, after = max(least + config.num_disparities, 0), max(-least, 0)
         self.config = config
         self.rig = rig
-        self.min_disparity_px = least
         self.pair = SampledPair(rig.shape)
         self.subpixel_step = SubpixelStep(rig.shape)
-        self._columns = slice(before, before + width)
-        self._left = np.empty((height, before + width + after), np.uint8)
-        self._right = np.empty_like(self._left)
-        self._raw = np.empty(self._left.shape, np.int16)
-        self._matcher = self._make_matcher()
+        self._grey = tuple(np.empty(rig.shape, np.uint8) for _ in range(2))
         self._right_view = RightView(rig.shape)
+        self._largest_seen = ((np.arange(rig.size_wh[0]) - 1) * SUBPIXELS).clip(max=32767).astype(np.int16)
+        self._searched: Span | None = None
+
+    def read(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Both images as (H, W) 8-bit grey; the next call overwrites them."""
+        table = _tone_table(frame.left, frame.right) if frame.left.dtype == np.uint16 else None
+        for image, grey in zip((frame.left, frame.right), self._grey):
+            plain = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image.dtype)
+            grey[...] = plain if table is None else np.take(table, plain.astype(np.intp))
+        return self._grey[0], self._grey[1]
+
+    def search(self, searched: Span) -> None:
+        """From now on match these disparities; a range that is new takes new buffers."""
+        if searched == self._searched:
+            return
+        height, width = self.rig.shape
+        least, most = round(searched.least_px), round(searched.most_px)
+        before, after = max(most, 0), max(-least, 0) + MIRRORED_COLUMNS
+        self._least, self._most = least, most
+        self._columns = slice(before, before + width)
+        self._padded = tuple(np.empty((height, before + width + after), np.uint8) for _ in range(2))
+        columns = np.arange(width, dtype=np.int32)[None]
+        self._mirrored = cv2.copyMakeBorder(columns, 0, 0, 0, after, cv2.BORDER_REFLECT_101)[0, width:].astype(np.intp)
+        self._raw = np.empty(self._padded[0].shape, np.int16)
+        self._matcher = self._make_matcher()
+        self._searched = searched
 
     def _make_matcher(self) -> Any:
         config = self.config
@@ -184,15 +249,15 @@ class _Matching:
             width, height = self.rig.size_wh
             raise ConfigError(f"the images are {width}x{height}, smaller than the matched block of {block} px: use a smaller block_size")
         if config.mode == "bm":
-            matcher = cv2.StereoBM.create(config.num_disparities, block)
-            matcher.setMinDisparity(self.min_disparity_px)
+            matcher = cv2.StereoBM.create(self._most - self._least, block)
+            matcher.setMinDisparity(self._least)
             matcher.setUniquenessRatio(config.uniqueness_ratio)
             matcher.setPreFilterCap(config.pre_filter_cap)
             return matcher
         p1 = config.p1 or min(8 * block * block, config.p2 // 2 or 1000000)
         return cv2.StereoSGBM.create(
-            minDisparity=self.min_disparity_px,
-            numDisparities=config.num_disparities,
+            minDisparity=self._least,
+            numDisparities=self._most - self._least,
             blockSize=block,
             P1=p1,
             P2=config.p2 or 3 * p1,
@@ -202,33 +267,32 @@ class _Matching:
             mode=_SGBM_MODES[config.mode],
         )
 
-    def fill(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Both images as 8-bit grey inside the padded buffers; the padding repeats the border columns. Views without padding."""
-        table = _tone_table(frame.left, frame.right) if frame.left.dtype == np.uint16 else None
-        views = []
-        for image, padded in ((frame.left, self._left), (frame.right, self._right)):
-            grey = padded[:, self._columns]
-            plain = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image.dtype)
-            grey[...] = plain if table is None else np.take(table, plain.astype(np.intp))
-            padded[:, : self._columns.start] = grey[:, :1]
-            padded[:, self._columns.stop :] = grey[:, -1:]
-            views.append(grey)
-        return views[0], views[1]
+    def match(self, out: OutOfRange | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """((H, W) int16 map of the images in 1/16 px, UNKNOWN where the matcher or a check gave none; Disparity.beyond).
 
-    def match(self) -> np.ndarray:
-        """(H, W) int16 map of the unpadded images in 1/16 px, UNKNOWN where the matcher or a check gave none."""
+        out: where the scene is known to lie outside of the searched disparities.
+        """
         config = self.config
-        raw = self._matcher.compute(self._left, self._right, self._raw)
+        for grey, padded in zip(self._grey, self._padded):
+            padded[:, self._columns] = grey
+            padded[:, : self._columns.start] = grey[:, :1]
+            padded[:, self._columns.stop :] = grey[:, self._mirrored]
+        raw = np.asarray(self._matcher.compute(*self._padded, self._raw))
         disparity_16 = raw[:, self._columns].copy()
-        disparity_16[disparity_16 < self.min_disparity_px * SUBPIXELS] = UNKNOWN
+        # at either end of the range the best match may lie beyond it
+        disparity_16[disparity_16 <= self._least * SUBPIXELS] = UNKNOWN
+        disparity_16[disparity_16 >= (self._most - 1) * SUBPIXELS] = UNKNOWN
+        if out is not None and out.any:
+            disparity_16[out.nearer | out.farther] = UNKNOWN
         if config.min_texture:
-            disparity_16[~textured(self._left[:, self._columns], config.min_texture)] = UNKNOWN
+            disparity_16[~textured(self._grey[0], config.min_texture)] = UNKNOWN
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
-            disparity_16[hidden] = UNKNOWN
+            # the first column of the right image has no gradient of its own: it attracts what lies outside
+            disparity_16[hidden | (disparity_16 > self._largest_seen)] = UNKNOWN
         if config.speckle_size:
             cv2.filterSpeckles(disparity_16, float(UNKNOWN), config.speckle_size, config.speckle_range_px * SUBPIXELS)
-        return disparity_16
+        return disparity_16, None if out is None else out.nearer
 
 
 def _tone_table(left: np.ndarray, right: np.ndarray) -> np.ndarray:
