@@ -11,6 +11,7 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
+from semantic_stereo_ros.stereo.ambiguity import AmbiguityCheck
 from semantic_stereo_ros.stereo.refine import (
     SUBPIXELS,
     UNKNOWN,
@@ -72,6 +73,7 @@ class Config:
     speckle_range_px: float = option(1.0, "step between neighbours that parts two regions", unit="px", minimum=0.0, maximum=100.0)
     left_right_check: bool = option(True, "make unknown what the right camera cannot see or sees nearer")
     max_difference_px: float = option(2.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
+    ambiguity_check: bool = option(True, "make unknown the surfaces whose texture repeats along the rows (tiles, fences) or says nothing")
     refine: bool = option(True, "fractions of a pixel from the images where 5x5 pixels are one surface; edges stay")
     wls: bool = option(False, "smooth known pixels along the image's edges (weighted least squares; needs opencv-contrib); fills nothing")
     wls_lambda: float = option(8.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
@@ -177,6 +179,7 @@ class _Matching:
         self._raw = np.empty(self._left.shape, np.int16)
         self._matcher = self._make_matcher()
         self._right_view = RightView(rig.shape)
+        self._ambiguity_check = AmbiguityCheck(rig.shape, config.num_disparities)
 
     def _make_matcher(self) -> Any:
         config = self.config
@@ -227,6 +230,8 @@ class _Matching:
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
             disparity_16[hidden] = UNKNOWN
+        if config.ambiguity_check:
+            disparity_16[self._ambiguity_check(self._left[:, self._columns], self._right[:, self._columns], disparity_16)] = UNKNOWN
         if config.speckle_size:
             cv2.filterSpeckles(disparity_16, float(UNKNOWN), config.speckle_size, config.speckle_range_px * SUBPIXELS)
         return disparity_16
