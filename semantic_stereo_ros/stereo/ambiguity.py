@@ -4,8 +4,8 @@ Tiles, bricks and fences match themselves a period farther as well as where they
 wall matches anything. A pixel is distinctive when its block in the left image fits the right image where the map says clearly better
 than it fits any other place of its own row in the left image within the search range: that the left image repeats can be told even
 where the right one shows none of the rivals. Distinctive pixels speak for the surface that they belong to: a surface is a connected
-part of the map, and one with hardly any of them is unknown. So a tiled wall that goes over into a plain floor stays, and patches of
-it that stand by themselves go.
+part of the map, and one with hardly any of them is unknown. What repeats stays known only near distinctive pixels of such a surface
+and away from repeating ones that are unknown: the end of a fence and the foot of a tiled wall stay, their phantoms go.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ LEAST_SHARE = 0.05
 AROUND = (45, 45)  # halved px
 LEAST_SHARE_AROUND = 0.03
 SPREADING_SHARE = 0.05
+"""A repeating pixel is unknown with a smaller share of distinctive ones around it, or with a larger share of unknown repeating ones."""
+
 _GAIN = 4  # of the halved image's gradient, so that rounding to 8 bit does not matter
 _NOISE = 2.0
 _STRUCTURE = 4.0
@@ -47,7 +49,7 @@ class AmbiguityCheck:
         self._rival = np.empty((height, width), np.uint8)
 
     def __call__(self, left: np.ndarray, right: np.ndarray, disparity_16: np.ndarray) -> np.ndarray:
-        """(H, W) bool, True where a known pixel's surface is ambiguous.
+        """(H, W) bool, True where a pixel's surface is ambiguous; of no meaning where it is unknown.
 
         left, right: (H, W) uint8; disparity_16: (H, W) int16 in 1/16 px, UNKNOWN where unknown.
         """
@@ -55,9 +57,9 @@ class AmbiguityCheck:
         known = sampled != UNKNOWN
         distinctive, structured = self._evidence(left, right, sampled)
         distinctive &= known
-        count, surface = cv2.connectedComponents((known & ~_steps(sampled)).view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-        size = np.bincount(surface.ravel(), minlength=count)
-        unsupported = np.bincount(surface[distinctive], minlength=count) < LEAST_SHARE * size
+        parts = (known & ~_steps(sampled)).view(np.uint8)
+        count, surface, stats, _ = cv2.connectedComponentsWithStats(parts, connectivity=4, ltype=cv2.CV_32S)
+        unsupported = np.bincount(surface[distinctive], minlength=count) < LEAST_SHARE * stats[:, cv2.CC_STAT_AREA]
         unsupported[0] = False  # between surfaces
         gone = unsupported[surface]
         repeating = structured & known & ~distinctive
@@ -68,10 +70,10 @@ class AmbiguityCheck:
         np.copyto(ambiguous, cv2.dilate(ambiguous, np.ones((3, 3), np.uint8)), where=surface == 0)
         height, width = self._shape
         full = cv2.resize(ambiguous, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_NEAREST)[:height, :width]
-        return full.view(bool) & (disparity_16 != UNKNOWN)
+        return full.view(bool)
 
     def _evidence(self, left: np.ndarray, right: np.ndarray, sampled_16: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w) bool twice: the block fits where the map says, and nowhere else in the row nearly as well; it has vertical edges at all."""
+        """(h, w) bool twice: the block fits where the map says and nowhere else in the row nearly as well; it has vertical edges."""
         slope_left, slope_right = self._slope(left), self._slope(right)
         source = self._columns - sampled_16 * np.float32(1 / (SUBPIXELS * SCALE))
         seen = cv2.remap(slope_right, source, self._rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

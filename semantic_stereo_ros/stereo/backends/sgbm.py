@@ -12,6 +12,7 @@ import numpy as np
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.stereo.ambiguity import AmbiguityCheck
+from semantic_stereo_ros.stereo.photometric import NO_CHANGE, clipped, match_tones, measure_tones
 from semantic_stereo_ros.stereo.refine import (
     SUBPIXELS,
     UNKNOWN,
@@ -26,6 +27,9 @@ from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, sigma_and_
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
+
+AMBIGUOUS_SHARE = 0.1
+"""Of the image, from which on it is said that it is unknown because it repeats or has no texture."""
 
 _LIMIT_PX = 2047
 _SGBM_MODES = {
@@ -60,6 +64,7 @@ class Config:
     p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 3 * p1", minimum=0, maximum=4000000)
     uniqueness_ratio: int = option(10, "margin by which the best match must win over the second best", unit="%", minimum=0, maximum=100)
     pre_filter_cap: int = option(31, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
+    match_exposure: bool = option(True, "map the right image's tones to the left's where they differ (exposure, gain, offset, gamma)")
     min_texture: float = option(
         1.0,
         "pixels with no horizontal gradient this large within 12 px become unknown; 0 = off",
@@ -90,6 +95,7 @@ class Backend:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._matching: _Matching | None = None
+        self._notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check what one option alone cannot. Raises ConfigError, and MissingDependencyError for wls without opencv-contrib."""
@@ -118,6 +124,7 @@ class Backend:
         matching = self._matching
         left, right = matching.fill(frame)
         disparity_16 = matching.match()
+        self._notes = matching.notes()
         unknown = disparity_16 == UNKNOWN
         known = ~unknown
         disparity_px = np.empty(frame.shape, np.float32)
@@ -141,6 +148,10 @@ class Backend:
         np.copyto(sigma_px, np.nan, where=unknown)
         least = matching.min_disparity_px
         return Disparity(disparity_px, sigma_px, confidence, frame.rig, float(least), float(least + config.num_disparities))
+
+    def notes(self) -> tuple[str, ...]:
+        """Of the last pair: what was changed before matching (unlike exposures), and how much of it cannot be told (repeating texture)."""
+        return self._notes
 
     def reset(self, reason: str) -> None:
         """Nothing but buffers is kept between frames."""
@@ -170,6 +181,8 @@ class _Matching:
         before, after = max(least + config.num_disparities, 0), max(-least, 0)
         self.config = config
         self.rig = rig
+        self.tones = NO_CHANGE
+        self._ambiguous_share = 0.0
         self.min_disparity_px = least
         self.pair = SampledPair(rig.shape)
         self.subpixel_step = SubpixelStep(rig.shape)
@@ -214,9 +227,16 @@ class _Matching:
             grey = padded[:, self._columns]
             plain = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image.dtype)
             grey[...] = plain if table is None else np.take(table, plain.astype(np.intp))
+            views.append(grey)
+        self.tones = NO_CHANGE
+        if self.config.match_exposure:
+            most = self.min_disparity_px + self.config.num_disparities
+            self.tones = measure_tones(views[0], views[1], self.min_disparity_px, most)
+            if self.tones.matters:
+                match_tones(self.tones, views[0], views[1])
+        for grey, padded in zip(views, (self._left, self._right)):
             padded[:, : self._columns.start] = grey[:, :1]
             padded[:, self._columns.stop :] = grey[:, -1:]
-            views.append(grey)
         return views[0], views[1]
 
     def match(self) -> np.ndarray:
@@ -227,14 +247,29 @@ class _Matching:
         disparity_16[disparity_16 < self.min_disparity_px * SUBPIXELS] = UNKNOWN
         if config.min_texture:
             disparity_16[~textured(self._left[:, self._columns], config.min_texture)] = UNKNOWN
+        if self.tones.matters:
+            disparity_16[clipped(self.tones, self._left[:, self._columns])] = UNKNOWN
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
             disparity_16[hidden] = UNKNOWN
         if config.ambiguity_check:
-            disparity_16[self._ambiguity_check(self._left[:, self._columns], self._right[:, self._columns], disparity_16)] = UNKNOWN
+            ambiguous = self._ambiguity_check(self._left[:, self._columns], self._right[:, self._columns], disparity_16)
+            ambiguous &= disparity_16 != UNKNOWN
+            self._ambiguous_share = float(ambiguous.mean())
+            disparity_16[ambiguous] = UNKNOWN
         if config.speckle_size:
             cv2.filterSpeckles(disparity_16, float(UNKNOWN), config.speckle_size, config.speckle_range_px * SUBPIXELS)
         return disparity_16
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the last pair, one sentence each."""
+        said = [self.tones.sentence] if self.tones.matters else []
+        if self._ambiguous_share > AMBIGUOUS_SHARE:
+            said.append(
+                f"{self._ambiguous_share:.0%} of the image repeats along the rows or has no texture (tiles, fences, bare walls) and is "
+                "unknown: give the cameras something unique to see there, or light it with a random pattern"
+            )
+        return tuple(said)
 
 
 def _tone_table(left: np.ndarray, right: np.ndarray) -> np.ndarray:
