@@ -27,7 +27,7 @@ LEAST_SHARE = 0.05
 """Share of distinctive pixels below which a surface is unknown: random texture has 0.5 to 0.9, weak real texture 0.06, repeating 0.02."""
 
 AROUND = (45, 45)  # halved px
-LEAST_SHARE_AROUND = 0.03
+LEAST_SHARE_AROUND = 0.06
 SPREADING_SHARE = 0.05
 """A repeating pixel is unknown with a smaller share of distinctive ones around it, or with a larger share of unknown repeating ones."""
 
@@ -59,9 +59,9 @@ class AmbiguityCheck:
         distinctive &= known
         parts = (known & ~_steps(sampled)).view(np.uint8)
         count, surface, stats, _ = cv2.connectedComponentsWithStats(parts, connectivity=4, ltype=cv2.CV_32S)
-        unsupported = np.bincount(surface[distinctive], minlength=count) < LEAST_SHARE * stats[:, cv2.CC_STAT_AREA]
-        unsupported[0] = False  # between surfaces
-        gone = unsupported[surface]
+        size = stats[:, cv2.CC_STAT_AREA]
+        size[0] = 0  # between surfaces
+        gone = (np.bincount(surface[distinctive], minlength=count) < LEAST_SHARE * size)[surface]
         repeating = structured & known & ~distinctive
         gone |= repeating & (_share_around(distinctive & ~gone) < LEAST_SHARE_AROUND)
         gone |= repeating & (_share_around(gone & structured) > SPREADING_SHARE)
