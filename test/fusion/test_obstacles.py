@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semantic_stereo_ros.fusion.assemble import labeled_cloud, obstacle_points
+from semantic_stereo_ros.fusion.assemble import ObstacleConfig, labeled_cloud, obstacle_points
 from semantic_stereo_ros.types import (
     Disparity,
     GroundPlane,
@@ -36,8 +36,8 @@ def floor_with(*boards: Board, noise_px: float = 0.0) -> Disparity:
     return Disparity(values, sigma, np.isfinite(values).astype(np.float32), RIG)
 
 
-def obstacles(*boards: Board, noise_px: float = 0.0, **options) -> np.ndarray:
-    points = obstacle_points(floor_with(*boards, noise_px=noise_px), NO_MASKS, stride=1, **options)
+def obstacles(*boards: Board, noise_px: float = 0.0, min_points: int = 4, **options) -> np.ndarray:
+    points = obstacle_points(floor_with(*boards, noise_px=noise_px), NO_MASKS, ObstacleConfig(**options), stride=1, min_points=min_points)
     assert points is not None
     return points
 
@@ -51,7 +51,7 @@ def board(depth_m: float, low_m: float, high_m: float, columns: slice = slice(60
 def test_what_hangs_above_the_robot_is_no_obstacle():
     sign = board(8.0, 2.6, 3.05)
     assert len(obstacles(sign)) == 0
-    seen = obstacles(sign, max_height_m=4.0)
+    seen = obstacles(sign, obstacle_max_height_m=4.0)
     assert len(seen) > 10 and (1.0 - seen[:, 1] > 2.5).all()
     assert len(obstacles(board(8.0, 2.0, 2.4))) > 10
 
@@ -59,7 +59,7 @@ def test_what_hangs_above_the_robot_is_no_obstacle():
 def test_what_is_low_enough_to_drive_over_is_no_obstacle():
     sill = board(2.0, 0.0, 0.065)
     assert len(obstacles(sill)) == 0
-    assert len(obstacles(sill, min_height_m=0.02)) > 3
+    assert len(obstacles(sill, obstacle_min_height_m=0.02)) > 3
 
 
 def test_a_few_wrong_pixels_are_no_obstacle_where_an_object_would_have_many():

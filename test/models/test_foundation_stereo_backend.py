@@ -18,6 +18,7 @@ from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError, 
 from semantic_stereo_ros.models import hardware
 from semantic_stereo_ros.models.foundation_stereo import inference
 from semantic_stereo_ros.models.foundation_stereo import runtime as foundation_stereo_runtime
+from semantic_stereo_ros.models.foundation_stereo.fast.prepare import prepare
 from semantic_stereo_ros.models.foundation_stereo.loading import assemble
 from semantic_stereo_ros.models.foundation_stereo.model import FoundationStereo
 from semantic_stereo_ros.models.foundation_stereo.variants import ModelConfig
@@ -333,13 +334,13 @@ def test_the_memory_budget_chooses_the_slabs(make, monkeypatch, free, extra_mb, 
 def test_memory_is_estimated_without_computing(checkpoint):
     load = functools.partial(foundation_stereo_runtime.load_ready, checkpoint, "auto", device=torch.device("cpu"), dtype=torch.float32)
     image = torch.zeros(1, 3, 64, 96)
-    plain = assemble(FoundationStereo(ModelConfig("vits", 64)).state_dict(), ModelConfig("vits", 64))
-    real = hardware.peak_bytes(lambda: inference.predict(plain, image, image.clone(), 1))
+    prepared = prepare(assemble(FoundationStereo(ModelConfig("vits", 64)).state_dict(), ModelConfig("vits", 64)))
+    real = hardware.peak_bytes(lambda: inference.predict(prepared, image, image.clone(), 1))
     estimated = foundation_stereo_runtime.peak_bytes(load(max_disp=64, attention="tokens"), (64, 96), 0)
     assert estimated == pytest.approx(real, rel=0.01)
     deep = load(max_disp=256, attention="tokens")
     whole, slabs = (foundation_stereo_runtime.peak_bytes(deep, (256, 384), rows) for rows in (0, 8))
-    assert slabs < 0.6 * whole
+    assert slabs < 0.7 * whole  # what a prepared network needs at most is not in the volume alone
 
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(make):

@@ -155,6 +155,8 @@ def test_switched_off_it_is_opencv_with_padding(scene):
         pre_filter_cap=20,
         min_texture=0.0,
         left_right_check=False,
+        match_exposure=False,
+        ambiguity_check=False,
         speckle_size=0,
         refine=False,
         confidence=False,

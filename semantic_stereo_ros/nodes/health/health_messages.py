@@ -121,7 +121,10 @@ MESSAGES: dict[str, Entry] = {
         quotes=True,
     ),
     "backend_note": Entry(
-        WARN, "{text}", "the backend works otherwise than asked: free memory, or lower what the sentence names", quotes=True
+        WARN,
+        "{text}",
+        "the backend works otherwise than asked: free memory, or mend what the sentence names",
+        quotes=True,
     ),
     "dropping": Entry(
         WARN,

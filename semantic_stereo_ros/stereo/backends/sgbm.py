@@ -11,7 +11,9 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ConfigError, missing_dependency
 from semantic_stereo_ros.options import option
+from semantic_stereo_ros.stereo.ambiguity import AmbiguityCheck
 from semantic_stereo_ros.stereo.coarse_match import MIRRORED_COLUMNS
+from semantic_stereo_ros.stereo.photometric import NO_CHANGE, clipped, match_tones, measure_tones
 from semantic_stereo_ros.stereo.refine import (
     SUBPIXELS,
     UNKNOWN,
@@ -28,6 +30,12 @@ from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
 
 AUTOMATIC_MIN_DISPARITY = -10000
 AUTOMATIC_NUM_DISPARITIES = 0
+
+TONES_SHARE_OF_WIDTH = 0.25
+"""Disparities, per image width, among which pixels are matched to compare their tones: some suffice, and a wide search finds false ones."""
+
+AMBIGUOUS_SHARE = 0.1
+"""Of the image, from which on it is said that it is unknown because it repeats or has no texture."""
 
 _LIMIT_PX = 2047
 _SGBM_MODES = {
@@ -74,6 +82,7 @@ class Config:
     p2: int = option(0, "penalty of a larger step, above p1; 0 = automatic: 3 * p1", minimum=0, maximum=4000000)
     uniqueness_ratio: int = option(10, "margin by which the best match must win over the second best", unit="%", minimum=0, maximum=100)
     pre_filter_cap: int = option(31, "clipping of the horizontal gradient that is matched", minimum=1, maximum=63)
+    match_exposure: bool = option(True, "map the right image's tones to the left's where they differ (exposure, gain, offset, gamma)")
     min_texture: float = option(
         1.0,
         "pixels with no horizontal gradient this large within 12 px become unknown; 0 = off",
@@ -87,6 +96,7 @@ class Config:
     speckle_range_px: float = option(1.0, "step between neighbours that parts two regions", unit="px", minimum=0.0, maximum=100.0)
     left_right_check: bool = option(True, "make unknown what the right camera cannot see or sees nearer")
     max_difference_px: float = option(2.0, "largest difference that the left-right check lets pass", unit="px", minimum=0.0, maximum=100.0)
+    ambiguity_check: bool = option(True, "make unknown the surfaces whose texture repeats along the rows (tiles, fences) or says nothing")
     refine: bool = option(True, "fractions of a pixel from the images where 5x5 pixels are one surface; edges stay")
     wls: bool = option(False, "smooth known pixels along the image's edges (weighted least squares; needs opencv-contrib); fills nothing")
     wls_lambda: float = option(8.0, "strength of the weighted-least-squares filter", minimum=0.0, maximum=1e6)
@@ -139,9 +149,9 @@ class Backend:
         matching = self._matching
         left, right = matching.read(frame)
         searched, out = self._range(left, right)
-        self._notes = self._range.notes
         matching.search(searched)
         disparity_16, beyond = matching.match(out)
+        self._notes = (*self._range.notes, *matching.notes())
         unknown = disparity_16 == UNKNOWN
         known = ~unknown
         disparity_px = np.empty(frame.shape, np.float32)
@@ -168,7 +178,8 @@ class Backend:
         return Disparity(disparity_px, sigma_px, confidence, rig, searched.least_px, searched.most_px, beyond)
 
     def notes(self) -> tuple[str, ...]:
-        """Whether a range that the options fix misses a part of the last frame."""
+        """Of the last pair: what a range that the options fix misses of it, what was changed before matching (unlike exposures), and how
+        much of it cannot be told (repeating texture)."""
         return self._notes
 
     def reset(self, reason: str) -> None:
@@ -217,14 +228,23 @@ class _Matching:
         self._right_view = RightView(rig.shape)
         self._largest_seen = ((np.arange(rig.size_wh[0]) - 1) * SUBPIXELS).clip(max=32767).astype(np.int16)
         self._searched: Span | None = None
+        self._tones = NO_CHANGE
+        self._ambiguous_share = 0.0
 
     def read(self, frame: StereoFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Both images as (H, W) 8-bit grey; the next call overwrites them."""
+        """Both images as (H, W) 8-bit grey of like exposure; the next call overwrites them."""
         table = _tone_table(frame.left, frame.right) if frame.left.dtype == np.uint16 else None
         for image, grey in zip((frame.left, frame.right), self._grey):
             plain = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image.dtype)
             grey[...] = plain if table is None else np.take(table, plain.astype(np.intp))
-        return self._grey[0], self._grey[1]
+        left, right = self._grey
+        self._tones = NO_CHANGE
+        if self.config.match_exposure:
+            infinity_px = math.floor(-self.rig.doffs_px)
+            self._tones = measure_tones(left, right, infinity_px, infinity_px + round(TONES_SHARE_OF_WIDTH * self.rig.size_wh[0]))
+            if self._tones.matters:
+                match_tones(self._tones, left, right)
+        return left, right
 
     def search(self, searched: Span) -> None:
         """From now on match these disparities; a range that is new takes new buffers."""
@@ -240,6 +260,7 @@ class _Matching:
         self._mirrored = cv2.copyMakeBorder(columns, 0, 0, 0, after, cv2.BORDER_REFLECT_101)[0, width:].astype(np.intp)
         self._raw = np.empty(self._padded[0].shape, np.int16)
         self._matcher = self._make_matcher()
+        self._ambiguity_check = AmbiguityCheck(self.rig.shape, most - least)
         self._searched = searched
 
     def _make_matcher(self) -> Any:
@@ -286,13 +307,29 @@ class _Matching:
             disparity_16[out.nearer | out.farther] = UNKNOWN
         if config.min_texture:
             disparity_16[~textured(self._grey[0], config.min_texture)] = UNKNOWN
+        if self._tones.matters:
+            disparity_16[clipped(self._tones, self._grey[0])] = UNKNOWN
         if config.left_right_check:
             hidden = self._right_view.difference(disparity_16) > round(config.max_difference_px * SUBPIXELS)
             # the first column of the right image has no gradient of its own: it attracts what lies outside
             disparity_16[hidden | (disparity_16 > self._largest_seen)] = UNKNOWN
+        if config.ambiguity_check:
+            ambiguous = self._ambiguity_check(self._grey[0], self._grey[1], disparity_16) & (disparity_16 != UNKNOWN)
+            self._ambiguous_share = float(ambiguous.mean())
+            disparity_16[ambiguous] = UNKNOWN
         if config.speckle_size:
             cv2.filterSpeckles(disparity_16, float(UNKNOWN), config.speckle_size, config.speckle_range_px * SUBPIXELS)
         return disparity_16, None if out is None else out.nearer
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the last pair, one sentence each."""
+        said = [self._tones.sentence] if self._tones.matters else []
+        if self._ambiguous_share > AMBIGUOUS_SHARE:
+            said.append(
+                f"{self._ambiguous_share:.0%} of the image repeats along the rows or has no texture (tiles, fences, bare walls) and is "
+                "unknown: give the cameras something unique to see there, or light it with a random pattern"
+            )
+        return tuple(said)
 
 
 def _tone_table(left: np.ndarray, right: np.ndarray) -> np.ndarray:
