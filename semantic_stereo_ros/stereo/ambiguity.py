@@ -26,9 +26,6 @@ CLEARLY_BETTER = 0.25
 LEAST_SHARE = 0.05
 """Share of distinctive pixels below which a surface is unknown: random texture has 0.5 to 0.9, weak real texture 0.06, repeating 0.02."""
 
-CHANCE = 1.0
-"""Distinctive pixels that a part needs beyond that share, per root of its pixels."""
-
 AROUND = (45, 45)  # halved px
 LEAST_SHARE_AROUND = 0.06
 SPREADING_SHARE = 0.05
@@ -64,10 +61,7 @@ class AmbiguityCheck:
         count, surface, stats, _ = cv2.connectedComponentsWithStats(parts, connectivity=4, ltype=cv2.CV_32S)
         size = stats[:, cv2.CC_STAT_AREA]
         size[0] = 0  # between surfaces
-        # in a small part chance makes some pixels distinctive, along the one row that a streak was matched in even most
-        told = np.bincount(surface[distinctive], minlength=count) >= LEAST_SHARE * size + CHANCE * np.sqrt(size)
-        told &= (stats[:, cv2.CC_STAT_HEIGHT] > BLOCK[1]) | (stats[:, cv2.CC_STAT_WIDTH] <= BLOCK[0])
-        gone = ~told[surface]
+        gone = (np.bincount(surface[distinctive], minlength=count) < LEAST_SHARE * size)[surface]
         repeating = structured & known & ~distinctive
         gone |= repeating & (_share_around(distinctive & ~gone) < LEAST_SHARE_AROUND)
         gone |= repeating & (_share_around(gone & structured) > SPREADING_SHARE)

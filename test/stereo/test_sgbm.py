@@ -308,6 +308,7 @@ def test_wls_smooths_and_fills_nothing(scene):
 
 
 def test_right_columns_are_answered_whatever_the_offset():
-    scene = plane(2.0, size_wh=(320, 240), doffs_px=20.0)  # 7 px of disparity: searched from -20 px on
+    scene = plane(2.0, size_wh=(320, 240), doffs_px=20.0)
     assert 0 < scene.disparity_px.min() < 10
-    assert np.isfinite(match(scene.frame).disparity_px[20:-20, -18:-2]).mean() > 0.95
+    for searched in ({}, {"min_disparity_px": -20, "num_disparities": 64}):
+        assert np.isfinite(match(scene.frame, **searched).disparity_px[20:-20, -18:-2]).mean() > 0.95
