@@ -190,6 +190,23 @@ def test_what_is_too_large_for_an_object_is_a_structure_with_all_that_it_touches
     assert larger.structures is None and len(larger.object_instances) == 2
 
 
+def test_what_stands_on_a_table_is_found_at_its_own_scale():
+    """Blocks 5 to 8 cm high, 0.7 m away, and the same scene ten times as large and as far."""
+    texture = Texture((0.2, 0.2, 0.2), (0.8, 0.8, 0.8))
+    places = ((0.7, 0.15, 0.05), (0.75, 0.0, 0.06), (0.7, -0.16, 0.07), (0.95, 0.12, 0.08), (0.95, -0.1, 0.06))
+    for scale in (1.0, 10.0):
+        blocks = tuple(
+            Body(f"block {i}", "box", (0.05 * scale, 0.06 * scale, h * scale), texture, place((x * scale, y * scale, h * scale / 2)), i)
+            for i, (x, y, h) in enumerate(places, 1)
+        )
+        table = Body("table", "plane", (np.inf, np.inf, 0.0), texture)
+        camera = CameraPath((0.0, 0.0, 0.35 * scale), pitch=0.45)
+        rig = default_rig(baseline_m=0.05 * scale)
+        scene = SyntheticSequence(SceneModel((table, *blocks), camera), rig)[0]
+        result = Backend(Config())(scene.frame, exact(scene, 0.1))
+        assert (overlaps(scene.instance_ids, result.labels)[1:, 1:].max(axis=1) > 0.5).all(), scale
+
+
 def test_nothing_known_gives_nothing():
     scene = plane(3.0)
     unknown = np.full(scene.frame.shape, np.nan, np.float32)

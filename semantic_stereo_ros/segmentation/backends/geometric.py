@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ _HIGHEST_TERRAIN_M = 0.4
 _FLAT_M = 0.08
 _CONTACT_M = 0.015
 _LARGEST_HOLE = 0.1
+_USUAL_RANGE_M = 4.0
 _KNOWN_SHARE, _KNOWN_SIZE = 0.5, 1.6  # what was an object in the last frame, by this share of it, stays one up to so much the largest size
 
 
@@ -43,12 +44,14 @@ class Config:
 
     ground: bool = option(True, "look for a ground plane and take it out; off for views straight down or without a floor")
     min_pixels: int = option(150, "smallest object", unit="px", minimum=9)
-    min_height_m: float = option(0.12, "an object must rise this far above the ground", unit="m", minimum=0.0, maximum=5.0)
+    min_height_m: float = option(
+        0.12, "an object must rise this far above the ground; less in a scene nearer than 4 m", unit="m", minimum=0.0, maximum=5.0
+    )
     min_score: float = option(0.45, "drop objects with a lower score: outline, share of known pixels, confidence", minimum=0.0, maximum=1.0)
     max_range_m: float = option(40.0, "ignore what is farther away", unit="m", minimum=0.1, maximum=1000.0)
     max_size_m: float = option(5.0, "anything larger is a structure: a wall, a building, a hedge", unit="m", minimum=0.1, maximum=1000.0)
     edge_strength: float = option(3.0, "a depth step is an edge from this many sigmas on", unit="sigma", minimum=0.5, maximum=20.0)
-    min_gap_m: float = option(0.1, "and only if it exceeds this gap", unit="m", minimum=0.0, maximum=5.0)
+    min_gap_m: float = option(0.1, "and only if it exceeds this gap; less in a scene nearer than 4 m", unit="m", minimum=0.0, maximum=5.0)
 
 
 class Backend:
@@ -90,6 +93,7 @@ class Backend:
         if config.ground:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
+        config = _of_this_range(config, disparity, 4 * stride)
         view = _look(disparity, self._ground, config, stride)
         if view is None:
             self._before = None
@@ -104,6 +108,17 @@ class Backend:
         labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
         objects = _records(labels, stands_out, disparity, config, self._ground, stride)
         return _with_structures(objects, structures, disparity, stride)
+
+
+def _of_this_range(config: Config, disparity: Disparity, stride: int) -> Config:
+    """The thresholds for a scene as near as this one, by its median depth: from 4 m on they are the config's. Nearer, heights go with the
+    depth, as what stands on a table goes with a room, and gaps with its square, as the depth of one pixel of disparity does."""
+    shifted = disparity.disparity_px[::stride, ::stride] + np.float32(disparity.rig.doffs_px)
+    known = shifted[shifted > 0]
+    if not known.size:
+        return config
+    share = min(1.0, disparity.rig.bf / float(np.median(known)) / _USUAL_RANGE_M)
+    return replace(config, min_height_m=config.min_height_m * share, min_gap_m=config.min_gap_m * share**2)
 
 
 @dataclass(frozen=True, eq=False)
