@@ -13,7 +13,7 @@ from semantic_stereo_ros.types import Disparity, GroundPlane, StereoRig
 _HYPOTHESES = 240
 _SCORED_SAMPLES = 800
 _USUAL_PITCH_DEG, _USUAL_ROLL_DEG = 30.0, 15.0  # standard deviations of how cameras are mounted
-_LEAST_AGREEING = 0.5
+_LEAST_AGREEING = 0.3
 _LEAST_SLOPE = 0.6
 
 
@@ -122,13 +122,14 @@ def _slopes_otherwise(a: np.ndarray, b: np.ndarray, samples: _Samples) -> np.nda
 
 
 def _slopes_agree(abc: np.ndarray, samples: _Samples, inlier: np.ndarray) -> bool:
-    """Whether most inliers slope as the plane does, and their median as much: upright things one above the other do not slope at all."""
+    """Whether inliers slope as the plane does: many of them, where scattered matches slope anyhow, and their median as much, where upright
+    things one above the other do not slope at all."""
     sloped = inlier & np.isfinite(samples.slope_u) & np.isfinite(samples.slope_v)
     if not sloped.any():
         return True
     agreeing = np.count_nonzero(sloped & ~_slopes_otherwise(abc[0], abc[1], samples))
     steep = float(np.median(samples.slope_v[sloped])) > _LEAST_SLOPE * abc[1]
-    return steep and agreeing >= _LEAST_AGREEING * np.count_nonzero(sloped)
+    return steep and bool(agreeing >= _LEAST_AGREEING * np.count_nonzero(sloped))
 
 
 def _tilt_prior(abc: np.ndarray, rig: StereoRig) -> np.ndarray:

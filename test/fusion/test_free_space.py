@@ -134,6 +134,20 @@ def test_false_matches_neither_fill_a_hole_nor_bound_it():
     assert hidden(np.where(false, RIG.bf / 0.6, holed)) is not None
 
 
+def test_matches_in_the_sky_bound_nothing():
+    floor = np.where(RIG.bf / 40 < FLOOR, FLOOR, NAN)
+    false = (np.random.default_rng(0).random(floor.shape) < 0.05) & (np.indices(floor.shape)[0] < 110)
+    assert hidden(np.where(false, RIG.bf / 5.0, floor), GROUND) is None
+
+
+def test_nothing_stands_below_the_floor():
+    """A hole between two reflections in the floor, which look 9 m away: the floor is 3.4 m away there."""
+    floor = np.maximum(FLOOR, wall(6.0))
+    floor[190:212, 180:222] = RIG.bf / 9.0
+    assert hidden(with_hole(floor, 18, 201, 201), GROUND) is None
+    assert hidden(with_hole(floor, 30, 201, 201), GROUND) is not None
+
+
 def test_the_sentence_says_how_much_and_where():
     text = str(hidden(with_hole(wall(3.0), 60, 120, 160)))
     assert text == f"{3600 / (320 * 240):.0%} of the view is unknown, enough in the middle to hide an object of 0.3 m"

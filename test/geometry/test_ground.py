@@ -110,6 +110,19 @@ def test_the_floor_before_a_terrace_is_found():
     assert_close(found, GroundPlane(np.array([0.0, -np.cos(np.radians(7.0)), -np.sin(np.radians(7.0))]), 1.0, 0.0))
 
 
+def test_a_small_floor_wins_against_a_large_terrace_that_is_hardly_more_tilted():
+    floor, view = shifted_plane(7.0, 1.0), terrace(28.0, 1.5)
+    view[204:] = floor[204:]
+    found = estimate_ground(as_disparity(np.maximum(view, 1.0), RIG, noise_px=0.1))
+    assert_close(found, GroundPlane(np.array([0.0, -np.cos(np.radians(7.0)), -np.sin(np.radians(7.0))]), 1.0, 0.0))
+
+
+def test_scattered_matches_about_a_plane_are_no_ground():
+    """Matches a pixel off either way that claim a tenth of that: what lies near the plane slopes anyhow."""
+    scattered = as_disparity(shifted_plane(30.0, 1.0), RIG, noise_px=1.0)
+    assert estimate_ground(dataclasses.replace(scattered, sigma_px=0.1 * scattered.sigma_px)) is None
+
+
 def test_the_less_tilted_of_two_planes_is_the_ground():
     """A floor, and a larger smooth slope that rises from it at 42 degrees."""
     floor, slope = shifted_plane(3.0, 1.0), shifted_plane(45.0, 3.6)
