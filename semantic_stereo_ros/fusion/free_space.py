@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.fusion.assemble import ObstacleConfig
+from semantic_stereo_ros.fusion.object_statistics import RANGE_MARGIN_PX
 from semantic_stereo_ros.geometry import planes
 from semantic_stereo_ros.types import Disparity, GroundPlane, HiddenSpace, StereoRig
 
-RANGE_MARGIN_PX = 4.0  # matches this near to the end of the searched range may be of something nearer still
 _COLUMNS = 160
 _SMALLEST_PX = 12.0  # side of the smallest thing that is reported: segmentation.geometric.min_pixels
 _UNKNOWN_SHARE = 0.8  # a hole with false matches in it is still a hole
