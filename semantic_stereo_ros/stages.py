@@ -14,6 +14,7 @@ import numpy as np
 
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.config import Choice, PipelineConfig
+from semantic_stereo_ros.fusion.free_space import hidden_space
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.geometry.box_projection import prompts_in_image
 from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
@@ -23,7 +24,9 @@ from semantic_stereo_ros.stereo.base import StereoBackend
 from semantic_stereo_ros.stream import Continuity, RateLimit
 from semantic_stereo_ros.tracking.tracker import Tracker
 from semantic_stereo_ros.types import (
+    CLASS_STRUCTURE,
     Disparity,
+    HiddenSpace,
     LabelLayer,
     Measurement,
     Scene,
@@ -265,9 +268,10 @@ class FusionStage:
         timings_s: dict[str, float],
     ) -> Scene:
         """All of one frame, and what it says: objects, none, or that it cannot tell."""
-        status, reason = _status(disparity, masks, objects)
+        hidden = self._hidden(disparity, masks)
+        status, reason = _status(disparity, masks, objects, hidden)
         self._last = masks, status, reason
-        return Scene(frame, disparity, masks, objects, status, reason, timings_s)
+        return Scene(frame, disparity, masks, objects, status, reason, timings_s, hidden)
 
     def scene_without_masks(
         self, frame: StereoFrame, disparity: Disparity, objects: tuple[SceneObject, ...], timings_s: dict[str, float]
@@ -275,13 +279,18 @@ class FusionStage:
         """What the filters expect, over what is measured now. Without objects the last masks' answer holds, if they have one."""
         ground = self._last[0].ground if self._last is not None else None
         masks = Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), ground)
-        status, reason = _status(disparity, masks, objects)
+        hidden = self._hidden(disparity, masks)
+        status, reason = _status(disparity, masks, objects, hidden)
         if status == SceneStatus.NO_OBJECTS:
             if self._last is None:
                 status, reason = SceneStatus.CANNOT_TELL, "no masks have been made of this stream yet"
             else:
                 status, reason = self._last[1:]
-        return Scene(frame, disparity, masks, objects, status, reason, timings_s)
+        return Scene(frame, disparity, masks, objects, status, reason, timings_s, hidden)
+
+    def _hidden(self, disparity: Disparity, masks: Segmentation) -> HiddenSpace | None:
+        options = self.config.fusion
+        return hidden_space(disparity, masks.ground, options.hidden_size_m, options.hidden_range_m)
 
     def prepare(self, config: PipelineConfig) -> None:
         """Nothing is loaded."""
@@ -341,14 +350,37 @@ def close_all(*fresh: Backend | None) -> None:
             backend.close()
 
 
-def _status(disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...]) -> tuple[SceneStatus, str]:
-    """'No objects' is an answer only if the view could be measured and nothing at all was segmented in it."""
+def _status(
+    disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...], hidden: HiddenSpace | None
+) -> tuple[SceneStatus, str]:
+    """'No objects' is an answer only if the view could be measured, nothing at all was segmented in it and nothing could hide in it."""
     if not disparity.can_tell():
         share = f"only {disparity.known_fraction:.1%} of the pixels have a known disparity"
         return SceneStatus.CANNOT_TELL, f"{share}; check focus, light, rectification and the disparity range"
-    if not objects and masks.object_instances:
-        return SceneStatus.OK, f"{len(masks.object_instances)} objects are seen for the first time and not confirmed yet"
-    return (SceneStatus.OK, "") if objects else (SceneStatus.NO_OBJECTS, "")
+    unknown, large = "" if hidden is None else str(hidden), _structures(disparity, masks)
+    beside = [text for text in (large, unknown) if text]
+    if objects:
+        return SceneStatus.OK, "; ".join(beside)
+    if masks.object_instances:
+        unconfirmed = f"{len(masks.object_instances)} objects are seen for the first time and not confirmed yet"
+        return SceneStatus.OK, "; ".join((unconfirmed, *beside))
+    if unknown:
+        none = f"no object is seen, but {'; '.join(beside)}; check exposure, texture, focus and the disparity range"
+        return SceneStatus.CANNOT_TELL, none
+    return (SceneStatus.OK, f"no object is seen, but {large}") if large else (SceneStatus.NO_OBJECTS, "")
+
+
+def _structures(disparity: Disparity, masks: Segmentation) -> str:
+    """What stands in view and is too large for an object, with the depth of its nearest part (5th percentile)."""
+    if masks.structures is None:
+        return ""
+    shifted = disparity.disparity_px[masks.structures > 0] + disparity.rig.doffs_px
+    known = shifted[shifted > 0]
+    if not known.size:
+        return ""
+    number = sum(item.class_id == CLASS_STRUCTURE for item in masks.instances)
+    what = "1 structure too large for an object stands" if number == 1 else f"{number} structures too large for an object stand"
+    return f"{what} from {disparity.rig.bf / np.percentile(known, 95):.1f} m on"
 
 
 @contextmanager

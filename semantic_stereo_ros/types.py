@@ -258,6 +258,10 @@ class GroundPlane:
     sigma_m: float
 
 
+CLASS_STRUCTURE = 3
+LEVEL_STRUCTURE = "structure"
+
+
 @dataclass(frozen=True)
 class Instance:
     """One segmented instance. label: 1..N in layers[layer].labels, local to the frame.
@@ -277,7 +281,7 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class LabelLayer:
-    """One level of masks. labels: (H, W) uint16, 0 = background, 1..N = Instance.label. level: 'object', 'part', 'group'."""
+    """One level of masks. labels: (H, W) uint16, 0 = background, 1..N = Instance.label. level: 'object', 'part', 'group', 'structure'."""
 
     labels: np.ndarray
     level: str = "object"
@@ -288,7 +292,8 @@ class LabelLayer:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Result of the segmentation stage. The layer whose level is 'object' (the first otherwise) feeds the distances.
+    """Result of the segmentation stage. The layer whose level is 'object' (the first otherwise) feeds the distances; 'structure' holds what
+    stands in the way but is too large for an object.
 
     instances: one record per label of every layer. ground: the ground plane when the backend found one.
     """
@@ -312,6 +317,11 @@ class Segmentation:
         """Records of the object layer, in order of label."""
         layer = self.object_layer
         return tuple(sorted((i for i in self.instances if i.layer == layer), key=lambda i: i.label))
+
+    @property
+    def structures(self) -> np.ndarray | None:
+        """(H, W) uint16 labels of the structures, or None where there are none."""
+        return next((layer.labels for layer in self.layers if layer.level == LEVEL_STRUCTURE), None)
 
     @staticmethod
     def from_labels(labels: np.ndarray, ground: GroundPlane | None = None) -> Segmentation:
@@ -355,7 +365,7 @@ class Measurement:
     position_covariance_m2 (3, 3). distance_m: Euclidean norm of the position. nearest_m: 5th percentile of the range.
     *_sigma_m: standard deviations. valid_fraction: share of its pixels with a known disparity, estimated from some hundreds of them when
     there are more. box_xyxy: image box, px.
-    With too few valid pixels every number is NaN and `reason` says why; `reason` is '' for a good measurement.
+    With too few valid pixels, or a sigma above a third of the distance, every number is NaN and `reason` says why; '' = good.
     """
 
     label: int
@@ -467,9 +477,22 @@ class LabeledCloud:
     stride: int = 1
 
 
+@dataclass(frozen=True)
+class HiddenSpace:
+    """An object `size_m` wide and high could stand unseen. unknown_share: of the view's pixels, 0..1. place: where, for a sentence."""
+
+    unknown_share: float
+    place: str
+    size_m: float
+
+    def __str__(self) -> str:
+        return f"{self.unknown_share:.0%} of the view is unknown, enough {self.place} to hide an object of {self.size_m:g} m"
+
+
 class SceneStatus(IntEnum):
-    """OK: the list of objects (maybe predicted ones only) is an answer. NO_OBJECTS: the view was measured and holds none.
-    CANNOT_TELL: too little of the view could be measured to say anything; Scene.reason says why."""
+    """OK: the list of objects (maybe predicted ones only) is an answer; Scene.reason says what is unknown beside them. NO_OBJECTS: the view
+    was measured, holds none and could hide none. CANNOT_TELL: no object is seen, but one could stand in what is unknown; or too little of
+    the view could be measured to say anything. Scene.reason says why."""
 
     OK = 0
     NO_OBJECTS = 1
@@ -478,7 +501,7 @@ class SceneStatus(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything one frame gave. timings_s: wall seconds per stage name."""
+    """Everything one frame gave. timings_s: wall seconds per stage name. hidden: where something could stand unseen, or None."""
 
     frame: StereoFrame
     disparity: Disparity
@@ -487,3 +510,4 @@ class Scene:
     status: SceneStatus
     reason: str = ""
     timings_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    hidden: HiddenSpace | None = None

@@ -4,7 +4,7 @@ import yaml
 
 from semantic_stereo_ros.fusion.assemble import CLASS_GROUND
 from semantic_stereo_ros.resources import share_file
-from semantic_stereo_ros.types import Instance
+from semantic_stereo_ros.types import CLASS_STRUCTURE, Instance
 
 
 def test_the_map_names_what_the_code_writes():
@@ -14,5 +14,6 @@ def test_the_map_names_what_the_code_writes():
     assert len(names) == len(labels)
     assert names[0] == "background"
     assert names[CLASS_GROUND] == "ground"
+    assert names[CLASS_STRUCTURE] == "structure"
     assert names[unknown.class_id] == unknown.class_name
     assert all(0 <= i <= 255 and len(e["color"]) == 3 for i, e in zip(names, labels))

@@ -10,7 +10,17 @@ from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.pipeline import fuse
 from semantic_stereo_ros.stages import FusionStage, SegmentationStage, StereoStage
 from semantic_stereo_ros.synthetic import random_sequence
-from semantic_stereo_ros.types import Disparity, ObjectState, SceneStatus, Segmentation, StereoFrame
+from semantic_stereo_ros.types import (
+    CLASS_STRUCTURE,
+    LEVEL_STRUCTURE,
+    Disparity,
+    Instance,
+    LabelLayer,
+    ObjectState,
+    SceneStatus,
+    Segmentation,
+    StereoFrame,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +86,48 @@ def test_between_masks_only_what_the_last_ones_lead_to_is_predicted(truth):
 def test_without_masks_yet_there_is_no_answer(truth):
     scene = Fusion(truth)(10.0, masks=False)
     assert scene.status is SceneStatus.CANNOT_TELL and "no masks have been made" in scene.reason
+
+
+def holed(disparity: Disparity) -> Disparity:
+    """The lower middle third unknown."""
+    height, width = disparity.rig.shape
+    values = disparity.disparity_px.copy()
+    values[height // 2 : -height // 8, width // 3 : 2 * width // 3] = np.nan
+    return dataclasses.replace(disparity, disparity_px=values, sigma_px=np.where(np.isnan(values), values, disparity.sigma_px))
+
+
+def test_no_objects_is_said_only_where_nothing_could_stand_unseen(truth):
+    stage, frame, known = FusionStage(from_flat()), at(truth, 10.0), true_disparity(truth)
+    nothing = Segmentation.from_labels(np.zeros_like(truth.instance_ids))
+    seen = fuse(stage, frame, known, nothing, {})
+    assert (seen.status, seen.reason, seen.hidden) == (SceneStatus.NO_OBJECTS, "", None)
+    unsure = fuse(stage, frame, holed(known), nothing, {})
+    assert unsure.status is SceneStatus.CANNOT_TELL and unsure.hidden is not None
+    assert "no object is seen, but 13% of the view is unknown, enough in the lower middle" in unsure.reason
+    stage.reconfigure(from_flat({"fusion.hidden_size_m": 5.0}))
+    assert fuse(stage, frame, holed(known), nothing, {}).status is SceneStatus.NO_OBJECTS
+
+
+def test_objects_are_an_answer_and_the_reason_says_what_is_unknown_beside_them(truth):
+    fusion = Fusion(truth)
+    assert fusion(10.0).reason == ""
+    fusion.disparity = holed(fusion.disparity)
+    scene = fusion(10.1)
+    assert scene.status is SceneStatus.OK and len(scene.objects) > 3 and "of the view is unknown" in scene.reason
+
+
+def test_a_structure_is_not_nothing(truth):
+    """What is too large for an object is said, with the distance of its near side, and is not 'no objects'."""
+    stage, frame, known = FusionStage(from_flat()), at(truth, 10.0), true_disparity(truth)
+    labels = (truth.instance_ids > 0).astype(np.uint16)
+    masks = Segmentation(
+        (LabelLayer(np.zeros_like(labels)), LabelLayer(labels, LEVEL_STRUCTURE)),
+        (Instance(1, layer=1, class_id=CLASS_STRUCTURE, class_name="structure"),),
+    )
+    scene = fuse(stage, frame, known, masks, {})
+    near_m = float(np.percentile(truth.rig.bf / truth.disparity_px[labels > 0], 5))
+    assert scene.status is SceneStatus.OK and scene.objects == ()
+    assert scene.reason == f"no object is seen, but 1 structure too large for an object stands from {near_m:.1f} m on"
 
 
 def test_masks_of_another_size_are_refused(truth):

@@ -42,9 +42,9 @@ PARAMETER_NODES = {
 }
 
 TOPIC_NOTES = {
-    "objects": "the answer: every object with distance and standard deviation, or `NO_OBJECTS`, or `CANNOT_TELL` with the reason",
+    "objects": "the answer: every object with distance and sigma; `NO_OBJECTS` where none could stand unseen; else `CANNOT_TELL` and why",
     "obstacles": "xyz, points above the ground, those of no instance included; empty = nothing there; withheld when that cannot be told",
-    "clearing": "xyz, thinned, ground included: what has been seen and may be cleared",
+    "clearing": "xyz, thinned, ground included: what has been seen and may be cleared; withheld while `CANNOT_TELL`",
     "masks": "label image (mono16) per level and one record per instance",
     "mask/class": "mono8, class ids of `config/labels.yaml`; every `output.stride`-th pixel",
     "disparity": "32FC1 in px, `d + doffs`, so that Z = f T / d; NaN = unknown",

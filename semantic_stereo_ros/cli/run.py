@@ -65,7 +65,8 @@ def run(
     """Measure every object of a stereo pair, of two folders or globs, or of two videos.
 
     Writes below OUTPUT: stereo/ (disparity.npy in px, depth.npy in m, pictures, cloud.ply), segmentation/ (masks.png with 16-bit
-    ids, overlay.png), fusion/ (overlay.png, objects.json) and 3d/cloud_clean.ply; sequences get one numbered set per frame.
+    ids, overlay.png), fusion/ (overlay.png, objects.json) and 3d/ (cloud_clean.ply,
+    obstacles.ply); sequences get one numbered set per frame.
 
     Prompts say where objects are; the class that you give one is its class_name in objects.json. Of a sequence they are those of the
     first frame: with segmentation.sam2.mode=track the objects are followed from there, else the same prompts hold in every frame.
@@ -130,8 +131,10 @@ def _summarise(scene: Scene, directory: Path) -> None:
     console = Console()
     if scene.status is SceneStatus.OK:
         console.print(common.objects_table(scene.objects, "Objects of the last frame, nearest first"))
+        if scene.reason:
+            console.print(scene.reason)
     elif scene.status is SceneStatus.NO_OBJECTS:
-        console.print("no objects: the view was measured and holds none")
+        console.print("no objects: the view was measured, holds none and hides none")
     else:
         console.print(f"cannot tell: {scene.reason}")
     console.print(f"written: {directory}", soft_wrap=True)

@@ -12,7 +12,16 @@ from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.geometry.ground import height_above
 from semantic_stereo_ros.geometry.points import depth_to_points
 from semantic_stereo_ros.options import option
-from semantic_stereo_ros.types import Disparity, GroundPlane, LabeledCloud, SceneObject, Segmentation, StereoFrame
+from semantic_stereo_ros.types import (
+    CLASS_STRUCTURE,
+    Disparity,
+    GroundPlane,
+    HiddenSpace,
+    LabeledCloud,
+    SceneObject,
+    Segmentation,
+    StereoFrame,
+)
 
 CLASS_GROUND = 1
 
@@ -36,8 +45,8 @@ def labeled_cloud(
 ) -> LabeledCloud:
     """The organised cloud of every stride-th pixel; xyz is NaN where the disparity is unknown or Z is beyond z_far_m.
 
-    class_id: 0 background, 1 ground (near segmentation.ground, no instance), else the instance's class. instance: the object_id of the
-    tracked object that carries the pixel's label, 0 for none. Raises ImageError when the label map has another size than the disparity.
+    class_id: as class_image. instance: the object_id of the tracked object that carries the pixel's label, 0 for none. Raises ImageError
+    when the label map has another size than the disparity.
     """
     _check_stride(stride)
     labels = segmentation.labels[::stride, ::stride]
@@ -61,7 +70,8 @@ def labeled_cloud(
 def class_image(disparity: Disparity, segmentation: Segmentation, objects: Sequence[SceneObject] = (), *, stride: int = 1) -> np.ndarray:
     """(ceil(H / stride), ceil(W / stride)) uint8 class ids of config/labels.yaml for every stride-th pixel.
 
-    0 background, 1 ground (near segmentation.ground, no instance), else the class of the tracked object, or of the instance without one.
+    0 background, 1 ground (near segmentation.ground, no instance), 3 structure, else the class of the tracked object, or of the instance
+    without one.
     """
     labels = segmentation.labels[::stride, ::stride]
     class_of = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
@@ -73,6 +83,8 @@ def class_image(disparity: Disparity, segmentation: Segmentation, objects: Seque
         height = height_above(disparity, segmentation.ground, stride)
         on_ground = np.abs(height) <= _ground_tolerance_m(disparity, segmentation.ground, stride)
         classes[(labels == 0) & on_ground] = CLASS_GROUND
+    if segmentation.structures is not None:
+        classes[(labels == 0) & (segmentation.structures[::stride, ::stride] > 0)] = CLASS_STRUCTURE
     return classes
 
 
@@ -85,12 +97,13 @@ def obstacle_points(
     voxel_m: float = 0.1,
     z_far_m: float | None = None,
     min_points: int = 4,
+    hidden: HiddenSpace | None = None,
 ) -> np.ndarray | None:
     """(N, 3) float32 centres of mass of the occupied voxels above the ground, camera frame, in m.
 
-    Points of no instance are obstacles too: unsegmented is not free. Without a ground plane only the instances' points are known to be
-    obstacles. A voxel needs min_points pixels, or as many as its distance lets it have. (0, 3) when the view was measured and holds
-    nothing; None when too little of it is known to tell.
+    Points of no instance are obstacles too: unsegmented is not free. Without a ground plane only the points of instances and structures are
+    known to be obstacles. A voxel needs min_points pixels, or as many as its distance lets it have. hidden: where something could stand
+    unseen (free_space.hidden_space). (0, 3) when the view was measured, holds nothing and hides nothing; None when that cannot be told.
     """
     _check_stride(stride)
     if not disparity.can_tell():
@@ -99,9 +112,11 @@ def obstacle_points(
     depth = _depth(disparity, z_far_m)[::stride, ::stride]
     labels = segmentation.labels[::stride, ::stride]
     if segmentation.ground is None:
-        if not segmentation.object_instances:
+        if not segmentation.object_instances and segmentation.structures is None:
             return None
         keep = labels > 0
+        if segmentation.structures is not None:
+            keep = keep | (segmentation.structures[::stride, ::stride] > 0)
     else:
         height = height_above(disparity, segmentation.ground, stride)
         floor = np.maximum(_ground_tolerance_m(disparity, segmentation.ground, stride), np.float32(config.obstacle_min_height_m))
@@ -109,7 +124,8 @@ def obstacle_points(
     points = depth_to_points(_depth(disparity, z_far_m), disparity.rig, stride)[keep & (depth > 0)]
     # a voxel at depth Z covers about (fx * voxel / Z / stride)^2 pixels
     expected = (disparity.rig.fx * voxel_m / np.maximum(points[:, 2], 1e-3) / stride) ** 2
-    return _voxel_reduce(points, voxel_m, np.minimum(min_points, np.maximum(0.25 * expected, 1.0)))
+    occupied = _voxel_reduce(points, voxel_m, np.minimum(min_points, np.maximum(0.25 * expected, 1.0)))
+    return occupied if len(occupied) or hidden is None else None
 
 
 def clearing_points(disparity: Disparity, *, stride: int = 8, z_far_m: float | None = None) -> np.ndarray | None:

@@ -17,6 +17,8 @@ from semantic_stereo_ros.fusion.object_statistics import ObjectStatistics, objec
 from semantic_stereo_ros.options import option
 from semantic_stereo_ros.types import Disparity, Measurement, OrientedBox, Segmentation
 
+MOST_RELATIVE_SIGMA = 1 / 3
+
 
 @dataclass(frozen=True)
 class Config:
@@ -31,6 +33,10 @@ class Config:
     )
     nearest_percentile: float = option(5.0, "percentile of the range that counts as the nearest point", unit="%", minimum=0.1, maximum=50.0)
     boxes: bool = option(True, "fit an oriented box to every object")
+    hidden_size_m: float = option(
+        0.3, "where an unknown part of the view could hide an object of this width and height, it is not free", unit="m", minimum=0.01
+    )
+    hidden_range_m: float = option(10.0, "and only this near: the way ahead that must be known", unit="m", minimum=0.1)
     sigma_scale: float = option(1.0, "factor on every reported sigma: above 1 is more cautious", minimum=0.01, maximum=100.0)
 
 
@@ -65,7 +71,7 @@ def measure(
         with_boxes = boxes and config.boxes
         fitted = box_fitting.fit(stats.points, stats.kept, segmentation.ground) if with_boxes else [None] * len(runs.label)
         known = {
-            int(label): _measurement(stats, i, fitted[i]) if usable[i] else _unmeasured(stats, i, config)
+            int(label): _measurement(stats, i, fitted[i]) if usable[i] else _unmeasured(stats, i, _too_few(stats, i, config))
             for i, label in enumerate(runs.label)
         }
     return tuple(known.get(label) or Measurement(label, 0, 0.0, (0, 0, 0, 0), reason="no pixel carries its label") for label in wanted)
@@ -78,7 +84,10 @@ def _usable(valid_fraction: np.ndarray, pixels: np.ndarray, config: Config) -> n
 
 
 def _measurement(stats: ObjectStatistics, i: int, box: OrientedBox | None) -> Measurement:
-    """The record of the i-th mask that has pixels."""
+    """The record of the i-th mask that has pixels; a distance that might as well be twice as large is none."""
+    distance, sigma = float(stats.distance[i]), float(stats.distance_sigma[i])
+    if not sigma <= MOST_RELATIVE_SIGMA * distance:
+        return _unmeasured(stats, i, f"its distance would be {distance:.3g} +- {sigma:.3g} m: too uncertain to be a measurement")
     left, top, right, bottom = stats.runs.box_xyxy[i].tolist()
     return Measurement(
         label=int(stats.runs.label[i]),
@@ -97,12 +106,15 @@ def _measurement(stats: ObjectStatistics, i: int, box: OrientedBox | None) -> Me
     )
 
 
-def _unmeasured(stats: ObjectStatistics, i: int, config: Config) -> Measurement:
-    """The record of a mask of which too little is known."""
-    left, top, right, bottom = stats.runs.box_xyxy[i].tolist()
-    pixels, fraction = int(stats.runs.pixels[i]), float(stats.valid_fraction[i])
-    reason = (
-        f"only {round(pixels * fraction)} of {pixels} pixels have a known disparity "
+def _too_few(stats: ObjectStatistics, i: int, config: Config) -> str:
+    return (
+        f"only {round(int(stats.runs.pixels[i]) * float(stats.valid_fraction[i]))} of {stats.runs.pixels[i]} pixels have a known disparity "
         f"(at least {config.min_valid_pixels} and {config.min_valid_fraction:.0%} are needed)"
     )
+
+
+def _unmeasured(stats: ObjectStatistics, i: int, reason: str) -> Measurement:
+    """The record of a mask whose distance cannot be told."""
+    left, top, right, bottom = stats.runs.box_xyxy[i].tolist()
+    pixels, fraction = int(stats.runs.pixels[i]), float(stats.valid_fraction[i])
     return Measurement(int(stats.runs.label[i]), pixels, fraction, (left, top, right, bottom), reason=reason)

@@ -18,7 +18,7 @@ _GRID_COLUMNS = 80
 @dataclass(frozen=True, eq=False)
 class SampleGrid:
     """A sparse grid of the pixels of a disparity map. Each (rows, columns) float64: u, v px; d + doffs px, NaN where unknown; how far
-    from a plane an inlier may lie, px; and the local slopes of d along u and v, NaN where unknown."""
+    from a plane an inlier may lie, px; the local slopes of d along u and v, px per px, NaN where unknown; and what noise makes of those."""
 
     u: np.ndarray
     v: np.ndarray
@@ -26,6 +26,7 @@ class SampleGrid:
     tolerance: np.ndarray
     slope_u: np.ndarray
     slope_v: np.ndarray
+    slope_tolerance: np.ndarray
 
 
 def sample_grid(disparity: Disparity) -> SampleGrid:
@@ -44,8 +45,8 @@ def sample_grid(disparity: Disparity) -> SampleGrid:
     slope_v = (pick(disparity.disparity_px, reach) - pick(disparity.disparity_px, -reach)) / (2 * reach)
     slope_u = (pick(disparity.disparity_px, 0, reach) - pick(disparity.disparity_px, 0, -reach)) / (2 * reach)
     v, u = np.meshgrid(rows.astype(np.float64), columns.astype(np.float64), indexing="ij")
-    tolerance = np.maximum(2.0 * pick(disparity.sigma_px), 0.5) + 0.01 * d
-    return SampleGrid(u, v, d, tolerance, slope_u, slope_v)
+    noise = np.maximum(2.0 * pick(disparity.sigma_px), 0.5)
+    return SampleGrid(u, v, d, noise + 0.01 * d, slope_u, slope_v, 0.5 * noise / (2 * reach))
 
 
 def plane_from_coefficients(abc: np.ndarray, rig: StereoRig) -> tuple[np.ndarray, float]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import InputFileError
-from semantic_stereo_ros.fusion.assemble import class_image
+from semantic_stereo_ros.fusion.assemble import class_image, obstacle_points
 from semantic_stereo_ros.geometry.depth import disparity_to_depth
 from semantic_stereo_ros.geometry.points import depth_to_points
 from semantic_stereo_ros.io.cloud import inlier_mask, within, write_ply
@@ -96,7 +96,17 @@ class ResultWriter:
         keep = within(points, self.z_far_m)
         keep[keep] = inlier_mask(points[keep])
         write_ply(clean, points[keep], rgb[keep], label[keep], instance[keep], confidence[keep])
-        return [*paths.values(), clean]
+        return [*paths.values(), clean, *self._obstacles(scene, prefix)]
+
+    def _obstacles(self, scene: Scene, prefix: tuple[str, ...]) -> list[Path]:
+        """3d/obstacles.ply; an empty cloud says 'free', so there is none where that cannot be told."""
+        path = inside(self.directory, *prefix, "3d", "obstacles.ply")
+        points = obstacle_points(scene.disparity, scene.segmentation, z_far_m=self.z_far_m, hidden=scene.hidden)
+        if points is None:
+            path.unlink(missing_ok=True)
+            return []
+        write_ply(path, points)
+        return [path]
 
     def _segmentation(self, scene: Scene, prefix: tuple[str, ...]) -> list[Path]:
         masks = inside(self.directory, *prefix, "segmentation", "masks.png")

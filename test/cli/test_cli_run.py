@@ -48,6 +48,7 @@ def test_a_pair_gives_every_documented_file_with_right_numbers(scene, tmp_path):
     out = tmp_path / "out"
     expected = ["stereo/disparity.npy", "stereo/depth.npy", "stereo/disparity.png", "stereo/cloud.ply", "stereo/vis.png"]
     expected += ["segmentation/masks.png", "segmentation/overlay.png", "fusion/overlay.png", "fusion/objects.json", "3d/cloud_clean.ply"]
+    expected += ["3d/obstacles.ply"]
     assert sorted(str(p.relative_to(out).as_posix()) for p in out.rglob("*") if p.is_file()) == sorted(expected)
 
     truth, rig = sequence[0], sequence.rig

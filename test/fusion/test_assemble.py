@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.checks import ImageError
-from semantic_stereo_ros.fusion.assemble import ObstacleConfig, clearing_points, labeled_cloud, obstacle_points
+from semantic_stereo_ros.fusion.assemble import ObstacleConfig, class_image, clearing_points, labeled_cloud, obstacle_points
 from semantic_stereo_ros.fusion.packing import CLOUD_DTYPE, pack_cloud
-from semantic_stereo_ros.types import Disparity, GroundPlane, Segmentation, StereoFrame, StereoRig
+from semantic_stereo_ros.types import (
+    CLASS_STRUCTURE,
+    LEVEL_STRUCTURE,
+    Disparity,
+    GroundPlane,
+    HiddenSpace,
+    LabelLayer,
+    Segmentation,
+    StereoFrame,
+    StereoRig,
+)
 
 RIG = StereoRig((160, 120), 150.0, 150.0, 79.5, 39.5, 0.2)
 GROUND = GroundPlane(np.array([0.0, -1.0, 0.0]), 1.0, 0.005)  # the camera 1 m above a level floor
@@ -79,6 +89,29 @@ def test_an_empty_floor_has_no_obstacles_and_an_unknown_view_cannot_tell():
     unknown = Disparity(nothing, nothing, np.zeros_like(nothing), RIG)
     assert obstacle_points(unknown, segmentation) is None
     assert clearing_points(unknown) is None
+
+
+def test_an_empty_cloud_is_withheld_where_something_could_stand_unseen():
+    disparity, segmentation, plate = floor_and_plate(label=False)
+    hidden = HiddenSpace(0.3, "in the middle", 0.3)
+    seen = obstacle_points(disparity, segmentation, hidden=hidden)
+    assert seen is not None and len(seen) > 10  # what is seen is an obstacle all the same
+    none_known = np.where(plate, np.float32(np.nan), disparity.disparity_px)
+    without = Disparity(none_known, np.where(np.isnan(none_known), np.nan, 0.1).astype(np.float32), np.zeros_like(none_known), RIG)
+    assert obstacle_points(without, segmentation) is not None
+    assert obstacle_points(without, segmentation, hidden=hidden) is None
+
+
+def test_structures_are_obstacles_and_have_their_class_with_and_without_a_ground():
+    disparity, segmentation, plate = floor_and_plate(label=False)
+    large = LabelLayer(plate.astype(np.uint16), LEVEL_STRUCTURE)
+    for ground in (GROUND, None):
+        masks = Segmentation((segmentation.layers[0], large), (), ground)
+        points = obstacle_points(disparity, masks)
+        assert points is not None and len(points) > 10
+        assert np.allclose(points[:, 2], 2.0, atol=0.01)
+        assert (class_image(disparity, masks)[plate] == CLASS_STRUCTURE).all()
+        assert not (class_image(disparity, masks)[~plate] == CLASS_STRUCTURE).any()
 
 
 def test_clearing_keeps_the_floor():

@@ -28,6 +28,18 @@ def test_a_literal_mask_of_four_by_four_pixels():
     assert m.known and m.depth_sigma_m > 0
 
 
+def test_a_distance_that_is_mostly_sigma_is_none():
+    """A disparity of a twentieth of a pixel is not a distance of 200 m."""
+    labels = np.ones((40, 40), np.uint16)
+    (far,) = measure(*make(np.full((40, 40), 0.05), labels))
+    assert not far.known and np.isnan(far.distance_m) and far.box is None and far.valid_fraction == 1.0
+    assert "too uncertain" in far.reason and "its distance would be 200" in far.reason
+    (near,) = measure(*make(np.full((40, 40), 5.0), labels))
+    assert near.known and near.distance_sigma_m < near.distance_m / 3
+    (cautious,) = measure(*make(np.full((40, 40), 5.0), labels), Config(sigma_scale=30.0))
+    assert not cautious.known
+
+
 def test_boxes_are_left_out_on_request_and_the_nearest_point_comes_first():
     labels = np.zeros((40, 40), np.uint16)
     labels[5:25, 5:25] = 1

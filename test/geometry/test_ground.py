@@ -84,6 +84,53 @@ def test_limits_of_the_camera_attitude():
     )
 
 
+def shifted_plane(pitch_deg: float, offset_m: float) -> np.ndarray:
+    """(H, W) d + doffs of a plane that the camera looks down on at `pitch_deg`, `offset_m` below it; <= 0 beyond its horizon."""
+    angle = np.radians(pitch_deg)
+    ground = GroundPlane(np.array([0.0, -np.cos(angle), -np.sin(angle)]), offset_m, 0.0)
+    return planes.plane_disparity(planes.coefficients_of_plane(ground, RIG), RIG)
+
+
+def terrace(pitch_deg: float, offset_m: float, step_rows: int = 24) -> np.ndarray:
+    """Upright things one above the other, whose fronts lie along a plane: books, boxes, seats."""
+    return shifted_plane(pitch_deg, offset_m)[step_rows // 2 :: step_rows].repeat(step_rows, axis=0)[: RIG.shape[0]]
+
+
+@pytest.mark.parametrize("pitch_deg", [30.0, 49.0])
+def test_upright_things_one_above_the_other_are_no_ground(pitch_deg):
+    assert estimate_ground(as_disparity(terrace(pitch_deg, 1.4), RIG, noise_px=0.1)) is None
+
+
+def test_the_floor_before_a_terrace_is_found():
+    """A sixth of the view is a floor at 7 degrees, the rest a terrace at 49."""
+    floor = shifted_plane(7.0, 1.0)
+    view = terrace(49.0, 1.4)
+    view[200:] = floor[200:]
+    found = estimate_ground(as_disparity(np.maximum(view, 1.0), RIG, noise_px=0.1))
+    assert_close(found, GroundPlane(np.array([0.0, -np.cos(np.radians(7.0)), -np.sin(np.radians(7.0))]), 1.0, 0.0))
+
+
+def test_a_small_floor_wins_against_a_large_terrace_that_is_hardly_more_tilted():
+    floor, view = shifted_plane(7.0, 1.0), terrace(28.0, 1.5)
+    view[204:] = floor[204:]
+    found = estimate_ground(as_disparity(np.maximum(view, 1.0), RIG, noise_px=0.1))
+    assert_close(found, GroundPlane(np.array([0.0, -np.cos(np.radians(7.0)), -np.sin(np.radians(7.0))]), 1.0, 0.0))
+
+
+def test_scattered_matches_about_a_plane_are_no_ground():
+    """Matches a pixel off either way that claim a tenth of that: what lies near the plane slopes anyhow."""
+    scattered = as_disparity(shifted_plane(30.0, 1.0), RIG, noise_px=1.0)
+    assert estimate_ground(dataclasses.replace(scattered, sigma_px=0.1 * scattered.sigma_px)) is None
+
+
+def test_the_less_tilted_of_two_planes_is_the_ground():
+    """A floor, and a larger smooth slope that rises from it at 42 degrees."""
+    floor, slope = shifted_plane(3.0, 1.0), shifted_plane(45.0, 3.6)
+    found = estimate_ground(as_disparity(np.maximum(floor, slope), RIG, noise_px=0.1))
+    assert np.mean(slope > floor) > 0.6
+    assert_close(found, GroundPlane(np.array([0.0, -np.cos(np.radians(3.0)), -np.sin(np.radians(3.0))]), 1.0, 0.0))
+
+
 def test_no_ground_in_an_unknown_or_noisy_map():
     unknown = np.full(RIG.shape, np.nan, np.float32)
     assert estimate_ground(Disparity(unknown, unknown, np.zeros(RIG.shape, np.float32), RIG)) is None

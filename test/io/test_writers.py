@@ -21,6 +21,8 @@ from semantic_stereo_ros.io.paths import atomic, inside, safe_name
 from semantic_stereo_ros.io.writers import ResultWriter, instance_image, write_png
 from semantic_stereo_ros.types import (
     Disparity,
+    GroundPlane,
+    HiddenSpace,
     Measurement,
     ObjectState,
     OrientedBox,
@@ -133,7 +135,8 @@ def test_every_file_of_a_pair(tmp_path):
     names = {file.relative_to(tmp_path.resolve()).as_posix() for file in files}
     assert names == {
         *(f"stereo/{name}" for name in ("disparity.npy", "depth.npy", "disparity.png", "vis.png", "cloud.ply")),
-        *("segmentation/masks.png", "segmentation/overlay.png", "fusion/overlay.png", "fusion/objects.json", "3d/cloud_clean.ply"),
+        *("segmentation/masks.png", "segmentation/overlay.png", "fusion/overlay.png", "fusion/objects.json"),
+        *("3d/cloud_clean.ply", "3d/obstacles.ply"),
     }
     assert names == {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}, "nothing else is left behind"
     disparity, depth = np.load(tmp_path / "stereo/disparity.npy"), np.load(tmp_path / "stereo/depth.npy")
@@ -165,6 +168,22 @@ def test_the_cloud_holds_the_plane(tmp_path):
 def test_z_far_cuts_both_clouds(tmp_path):
     ResultWriter(tmp_path, z_far_m=1.5).write(make_scene())
     assert len(read_ply(tmp_path / "stereo" / "cloud.ply")) == len(read_ply(tmp_path / "3d" / "cloud_clean.ply")) == 0
+
+
+def test_obstacles_are_written_but_for_an_empty_cloud_that_would_say_free(tmp_path):
+    """Objects at 2 m; then, into the same folder, the same view without any, where something could stand unseen."""
+    scene, file = make_scene(), tmp_path / "3d" / "obstacles.ply"
+    writer = ResultWriter(tmp_path)
+    assert file.resolve() in writer.write(scene)
+    points = read_ply(file)
+    assert len(points) > 3
+    np.testing.assert_allclose(points["z"], 2.0, rtol=1e-6)
+    floor = GroundPlane(np.array([0.0, -1.0, 0.0]), 9.0, 0.01)  # all of the view is above the band of obstacles
+    empty = dataclasses.replace(scene, objects=(), segmentation=Segmentation.from_labels(np.zeros(scene.frame.shape, np.uint16), floor))
+    writer.write(empty)
+    assert len(read_ply(file)) == 0
+    assert file.resolve() not in writer.write(dataclasses.replace(empty, hidden=HiddenSpace(0.5, "in the middle", 0.3)))
+    assert not file.exists()
 
 
 def test_ply_columns_and_shapes(tmp_path):

@@ -13,8 +13,19 @@ import pytest
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.segmentation.backends.geometric import Backend, Config
 from semantic_stereo_ros.stereo.backends import sgbm
-from semantic_stereo_ros.synthetic import SyntheticFrame, plane, random_sequence
-from semantic_stereo_ros.types import Disparity, Segmentation, StereoFrame, StereoRig
+from semantic_stereo_ros.synthetic import (
+    Body,
+    CameraPath,
+    SceneModel,
+    SyntheticFrame,
+    SyntheticSequence,
+    Texture,
+    default_rig,
+    plane,
+    random_sequence,
+)
+from semantic_stereo_ros.synthetic.scene import facing, place
+from semantic_stereo_ros.types import CLASS_STRUCTURE, Disparity, Segmentation, StereoFrame, StereoRig
 
 SEEDS = range(9000, 9016)
 STREET = StereoRig((1226, 370), 707.0912, 707.0912, 601.8873, 183.1104, 0.53715)
@@ -151,6 +162,49 @@ def test_an_object_before_a_wall_needs_no_ground():
     truth = np.zeros(disparity.shape, bool)
     truth[80:180, 100:170] = True
     assert np.mean(truth == (result.labels == 1)) > 0.995
+
+
+def rail_scene() -> SyntheticFrame:
+    """A rail 8 m long and a car's size of a box that touches it (id 1 both), a box that stands apart (id 2), a wall behind."""
+    texture = Texture((0.2, 0.2, 0.2), (0.8, 0.8, 0.8))
+    bodies = (
+        Body("floor", "plane", (np.inf, np.inf, 0.0), texture),
+        Body("wall", "plane", (np.inf, np.inf, 0.0), texture, facing((20.0, 0.0, 0.0), (-1.0, 0.0, 0.0))),
+        Body("rail", "box", (0.3, 8.0, 0.8), texture, place((9.0, 0.0, 0.4)), 1),
+        Body("car", "box", (0.4, 1.8, 1.4), texture, place((8.95, 1.5, 0.7)), 1),
+        Body("box", "box", (0.5, 0.5, 0.9), texture, place((5.0, -2.6, 0.45)), 2),
+    )
+    return SyntheticSequence(SceneModel(bodies, CameraPath((0.0, 0.0, 1.2), pitch=0.1)), default_rig())[0]
+
+
+def test_what_is_too_large_for_an_object_is_a_structure_with_all_that_it_touches():
+    scene = rail_scene()
+    result = Backend(Config())(scene.frame, exact(scene, 0.1))
+    assert result.structures is not None
+    (item,) = (i for i in result.instances if i.layer == 1)
+    assert (item.class_name, item.class_id, result.layers[1].level) == ("structure", CLASS_STRUCTURE, "structure")
+    assert overlaps(scene.instance_ids == 1, result.structures)[1, 1] > 0.8
+    assert len(result.object_instances) == 1 and overlaps(scene.instance_ids == 2, result.labels)[1, 1] > 0.8
+    assert not ((result.labels > 0) & (result.structures > 0)).any()
+    larger = Backend(Config(max_size_m=20.0))(scene.frame, exact(scene, 0.1))
+    assert larger.structures is None and len(larger.object_instances) == 2
+
+
+def test_what_stands_on_a_table_is_found_at_its_own_scale():
+    """Blocks 5 to 8 cm high, 0.7 m away, and the same scene ten times as large and as far."""
+    texture = Texture((0.2, 0.2, 0.2), (0.8, 0.8, 0.8))
+    places = ((0.7, 0.15, 0.05), (0.75, 0.0, 0.06), (0.7, -0.16, 0.07), (0.95, 0.12, 0.08), (0.95, -0.1, 0.06))
+    for scale in (1.0, 10.0):
+        blocks = tuple(
+            Body(f"block {i}", "box", (0.05 * scale, 0.06 * scale, h * scale), texture, place((x * scale, y * scale, h * scale / 2)), i)
+            for i, (x, y, h) in enumerate(places, 1)
+        )
+        table = Body("table", "plane", (np.inf, np.inf, 0.0), texture)
+        camera = CameraPath((0.0, 0.0, 0.35 * scale), pitch=0.45)
+        rig = default_rig(baseline_m=0.05 * scale)
+        scene = SyntheticSequence(SceneModel((table, *blocks), camera), rig)[0]
+        result = Backend(Config())(scene.frame, exact(scene, 0.1))
+        assert (overlaps(scene.instance_ids, result.labels)[1:, 1:].max(axis=1) > 0.5).all(), scale
 
 
 def test_nothing_known_gives_nothing():

@@ -39,7 +39,7 @@ from semantic_stereo_ros.nodes.outputs.target_frame import Placement, TargetFram
 from semantic_stereo_ros.nodes.runtime.node_options import OutputConfig
 from semantic_stereo_ros.nodes.runtime.qos import PUBLISHER_OVERRIDES, own
 from semantic_stereo_ros.nodes.runtime.transforms import FrameTransforms
-from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, Segmentation, StereoFrame
+from semantic_stereo_ros.types import Disparity, LabeledCloud, Scene, SceneStatus, Segmentation, StereoFrame
 
 RELIABLE_NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -102,11 +102,15 @@ def _obstacles(view: View) -> PointCloud2 | None:
         view.scene.segmentation,
         view.config,
         z_far_m=view.z_far_m,
+        hidden=view.scene.hidden,
     )
     return None if points is None else xyz_to_cloud(view.placement.points(points), view.placement.header)
 
 
 def _clearing(view: View) -> PointCloud2 | None:
+    """Withheld when nothing can be told: what is seen then may be what stands behind."""
+    if view.scene.status == SceneStatus.CANNOT_TELL:
+        return None
     points = clearing_points(view.scene.disparity, z_far_m=view.z_far_m)
     return None if points is None else xyz_to_cloud(view.placement.points(points), view.placement.header)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,7 +15,16 @@ from semantic_stereo_ros.options import option
 from semantic_stereo_ros.segmentation import edges
 from semantic_stereo_ros.segmentation.geometric import background, mask_filling, region_merging, region_shape, silhouettes
 from semantic_stereo_ros.segmentation.geometric.slanted_merging import join_slants
-from semantic_stereo_ros.types import Disparity, GroundPlane, Instance, LabelLayer, Segmentation, StereoFrame
+from semantic_stereo_ros.types import (
+    CLASS_STRUCTURE,
+    LEVEL_STRUCTURE,
+    Disparity,
+    GroundPlane,
+    Instance,
+    LabelLayer,
+    Segmentation,
+    StereoFrame,
+)
 
 _WORK_PIXELS = 110_000
 _WIDEST_BRIDGE_M = 0.4
@@ -25,6 +34,7 @@ _HIGHEST_TERRAIN_M = 0.4
 _FLAT_M = 0.08
 _CONTACT_M = 0.015
 _LARGEST_HOLE = 0.1
+_USUAL_RANGE_M = 4.0
 _KNOWN_SHARE, _KNOWN_SIZE = 0.5, 1.6  # what was an object in the last frame, by this share of it, stays one up to so much the largest size
 
 
@@ -34,12 +44,14 @@ class Config:
 
     ground: bool = option(True, "look for a ground plane and take it out; off for views straight down or without a floor")
     min_pixels: int = option(150, "smallest object", unit="px", minimum=9)
-    min_height_m: float = option(0.12, "an object must rise this far above the ground", unit="m", minimum=0.0, maximum=5.0)
+    min_height_m: float = option(
+        0.12, "an object must rise this far above the ground; less in a scene nearer than 4 m", unit="m", minimum=0.0, maximum=5.0
+    )
     min_score: float = option(0.45, "drop objects with a lower score: outline, share of known pixels, confidence", minimum=0.0, maximum=1.0)
     max_range_m: float = option(40.0, "ignore what is farther away", unit="m", minimum=0.1, maximum=1000.0)
-    max_size_m: float = option(5.0, "anything larger is background: a wall, a building", unit="m", minimum=0.1, maximum=1000.0)
+    max_size_m: float = option(5.0, "anything larger is a structure: a wall, a building, a hedge", unit="m", minimum=0.1, maximum=1000.0)
     edge_strength: float = option(3.0, "a depth step is an edge from this many sigmas on", unit="sigma", minimum=0.5, maximum=20.0)
-    min_gap_m: float = option(0.1, "and only if it exceeds this gap", unit="m", minimum=0.0, maximum=5.0)
+    min_gap_m: float = option(0.1, "and only if it exceeds this gap; less in a scene nearer than 4 m", unit="m", minimum=0.0, maximum=5.0)
 
 
 class Backend:
@@ -81,19 +93,32 @@ class Backend:
         if config.ground:
             self._ground = estimate_ground(disparity, prior=self._ground)
         stride = max(1, round((frame.shape[0] * frame.shape[1] / _WORK_PIXELS) ** 0.5))
+        config = _of_this_range(config, disparity, 4 * stride)
         view = _look(disparity, self._ground, config, stride)
         if view is None:
             self._before = None
             return Segmentation((LabelLayer(np.zeros(frame.shape, np.uint16)),), (), self._ground)
         if self._before is not None and self._before.shape != view.d.shape:
             self._before = None
-        labels, stands_out = _objects(view, disparity, self._ground, config, self._before)
+        labels, stands_out, structures = _objects(view, disparity, self._ground, config, self._before)
         self._before = labels > 0
         labels = mask_filling.to_full_size(
             labels, view.d, view.allowed, disparity.disparity_px + np.float32(disparity.rig.doffs_px), stride
         )
         labels = silhouettes.trim(labels, silhouettes.grey8(frame), stride)
-        return _records(labels, stands_out, disparity, config, self._ground, stride)
+        objects = _records(labels, stands_out, disparity, config, self._ground, stride)
+        return _with_structures(objects, structures, disparity, stride)
+
+
+def _of_this_range(config: Config, disparity: Disparity, stride: int) -> Config:
+    """The thresholds for a scene as near as this one, by its median depth: from 4 m on they are the config's. Nearer, heights go with the
+    depth, as what stands on a table goes with a room, and gaps with its square, as the depth of one pixel of disparity does."""
+    shifted = disparity.disparity_px[::stride, ::stride] + np.float32(disparity.rig.doffs_px)
+    known = shifted[shifted > 0]
+    if not known.size:
+        return config
+    share = min(1.0, disparity.rig.bf / float(np.median(known)) / _USUAL_RANGE_M)
+    return replace(config, min_height_m=config.min_height_m * share, min_gap_m=config.min_gap_m * share**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +170,9 @@ def _look(disparity: Disparity, ground: GroundPlane | None, config: Config, stri
 
 def _objects(
     view: _View, disparity: Disparity, ground: GroundPlane | None, config: Config, before: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w) uint16 labels, and by label the share of the outline that is nearer than what lies beside. before: (h, w) bool, what was an
-    object in the last frame."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(h, w) uint16 labels; by label the share of the outline that is nearer than what lies beside; (h, w) uint16 labels of structures.
+    before: (h, w) bool, what was an object in the last frame."""
     rig, d, allowed = disparity.rig, view.d, view.allowed
     count, labels, d_inside = region_merging.cut_into_pieces(view.core, d, 0.7 * allowed)
     count, labels = region_merging.join_pieces(labels, count, d_inside, allowed)
@@ -173,16 +198,32 @@ def _objects(
     if before is not None:
         known = np.bincount(labels[before], minlength=count + 1)
         largest_m[known > _KNOWN_SHARE * measured.pixels] *= _KNOWN_SIZE
-    keep = region_shape.worth_keeping(measured, smallest, largest_m, depth_noise, d.size, ground, config.min_height_m)
-    renumbered = np.zeros(count + 1, np.uint16)
-    renumbered[keep] = np.arange(1, np.count_nonzero(keep) + 1)
-    labels = renumbered[labels]
+    keep, large = region_shape.worth_keeping(measured, smallest, largest_m, depth_noise, d.size, ground, config.min_height_m)
+    structures = _renumbered(labels, large) * view.known
+    labels = _renumbered(labels, keep)
     if ground is not None:
         reach = np.float32(1.5 * config.min_height_m * rig.fy / (rig.bf * view.stride)) * d
         labels = mask_filling.grow_to_contact(labels, view.near & (labels == 0) & (view.height > _CONTACT_M), d, allowed, reach)
     labels = mask_filling.fill_holes(mask_filling.keep_enclosed(labels, view.known, d.shape[1] // 16), int(labels.max()), _LARGEST_HOLE)
     stands_out = measured.outline_front / np.maximum(measured.outline, 1)
-    return labels, np.concatenate([[0.0], stands_out[keep]])
+    return labels, np.concatenate([[0.0], stands_out[keep]]), structures
+
+
+def _renumbered(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """uint16 labels 1..N of what is kept in order, 0 for the rest."""
+    number = np.zeros(len(keep), np.uint16)
+    number[keep] = np.arange(1, np.count_nonzero(keep) + 1)
+    return number[labels]
+
+
+def _with_structures(objects: Segmentation, structures: np.ndarray, disparity: Disparity, stride: int) -> Segmentation:
+    """The objects, and in a layer of its own what is too large for one. structures: (h, w) uint16 labels of every stride-th pixel."""
+    found = range(1, int(structures.max()) + 1)
+    if not found:
+        return objects
+    labels = mask_filling.enlarge(structures, stride, disparity.rig.shape) * (disparity.valid & (objects.labels == 0))
+    instances = (Instance(label=i, layer=1, class_id=CLASS_STRUCTURE, class_name=LEVEL_STRUCTURE) for i in found)
+    return Segmentation((*objects.layers, LabelLayer(labels, LEVEL_STRUCTURE)), (*objects.instances, *instances), objects.ground)
 
 
 def _records(
@@ -197,9 +238,7 @@ def _records(
     sure = np.bincount(sparse, weights=disparity.confidence[::stride, ::stride].ravel(), minlength=count) / sampled
     scores = np.minimum(1.0, 0.4 + 1.2 * stands_out) * np.minimum(known, sure / 0.8)
     scores *= pixels / (pixels + 0.5 * config.min_pixels)
-    kept = np.flatnonzero((pixels >= config.min_pixels) & (scores >= config.min_score))
-    kept = kept[kept > 0]
-    renumbered = np.zeros(count, np.uint16)
-    renumbered[kept] = np.arange(1, len(kept) + 1)
+    kept = (pixels >= config.min_pixels) & (scores >= config.min_score)
+    kept[0] = False
     instances = tuple(Instance(label=i, score=round(float(score), 3)) for i, score in enumerate(scores[kept], start=1))
-    return Segmentation((LabelLayer(renumbered[labels]),), instances, ground)
+    return Segmentation((LabelLayer(_renumbered(labels, kept)),), instances, ground)

@@ -62,16 +62,12 @@ def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full:
     """
     if stride == 1:
         return labels
-    height, width = d_full.shape
+    width = d_full.shape[1]
     rows, columns = labels.shape
-
-    def enlarge(image: np.ndarray) -> np.ndarray:
-        return cv2.resize(image, (columns * stride, rows * stride), interpolation=cv2.INTER_NEAREST)[:height, :width]
-
-    full = np.ascontiguousarray(enlarge(labels))
-    difference = np.abs(d_full - enlarge(d))
+    full = np.ascontiguousarray(enlarge(labels, stride, d_full.shape))
+    difference = np.abs(d_full - enlarge(d, stride, d_full.shape))
     with np.errstate(invalid="ignore"):
-        v, u = np.divmod(np.flatnonzero(difference > 0.5 * enlarge(allowed)), width)
+        v, u = np.divmod(np.flatnonzero(difference > 0.5 * enlarge(allowed, stride, d_full.shape)), width)
     here, best = d_full[v, u], difference[v, u]
     chosen = full[v, u]
     row, column = v // stride, u // stride
@@ -84,3 +80,9 @@ def to_full_size(labels: np.ndarray, d: np.ndarray, allowed: np.ndarray, d_full:
     chosen[best > allowed[row, column]] = 0
     full[v, u] = chosen
     return full
+
+
+def enlarge(image: np.ndarray, stride: int, shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) of `shape` from the samples (ceil(H/stride), ceil(W/stride)) of every stride-th pixel, each repeated."""
+    rows, columns = image.shape
+    return cv2.resize(image, (columns * stride, rows * stride), interpolation=cv2.INTER_NEAREST)[: shape[0], : shape[1]]

@@ -42,23 +42,24 @@ def worth_keeping(
     image_pixels: int,
     ground: GroundPlane | None,
     min_height_m: float,
-) -> np.ndarray:
-    """(n,) bool: what may be an object. largest_m: (n,); depth_noise: sigma of Z / Z^2, 1/m.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) bool each: what may be an object, and structures, which are too large for one. largest_m: (n,); depth_noise: sigma of
+    Z / Z^2, 1/m; it is taken off the size along Z.
 
-    Out go the small; the large, once the noise along Z is taken off; what does not stand out from its surroundings anywhere, such as a rest
-    of a wall; what fills much of the image without being its foreground; and what is no higher than the ground is uneven, or low and long
-    as a kerb is.
+    Neither are the small; what does not stand out from its surroundings anywhere, such as a rest of a wall; what fills much of the image
+    without being its foreground; and what is no higher than the ground is uneven, or low and long as a kerb is.
     """
     size_m = regions.size_m.copy()
     size_m[:, 2] = np.maximum(0.0, size_m[:, 2] - 4 * depth_noise * np.square(regions.center_m[:, 2]))
-    keep = (regions.pixels >= smallest_pixels) & (size_m.max(axis=1) <= largest_m)
+    keep = regions.pixels >= smallest_pixels
     keep &= regions.outline_front >= 0.15 * regions.outline
     keep &= (regions.pixels < 0.2 * image_pixels) | (regions.front_share > 0.7)
     if ground is not None:
         keep &= regions.high_m >= min_height_m + 3 * ground.sigma_m
         keep &= (regions.high_m > 0.4) | (regions.size_m.max(axis=1) < 5 * regions.high_m)
     keep[0] = False
-    return keep
+    too_large = size_m.max(axis=1) > largest_m
+    return keep & ~too_large, keep & too_large
 
 
 def describe(

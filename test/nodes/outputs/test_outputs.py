@@ -19,7 +19,7 @@ from semantic_stereo_ros.nodes.outputs import publishers
 from semantic_stereo_ros.nodes.runtime.node_options import OutputConfig
 from semantic_stereo_ros.pipeline import Pipeline
 from semantic_stereo_ros.synthetic import random_sequence
-from semantic_stereo_ros.types import Disparity, LabelLayer, ObjectState, SceneStatus, Segmentation
+from semantic_stereo_ros.types import Disparity, HiddenSpace, LabelLayer, ObjectState, SceneStatus, Segmentation
 
 HEADER = make_header(5_000_000_000, "left_optical")
 
@@ -175,9 +175,20 @@ def test_obstacles_are_withheld_when_nothing_can_be_told_and_empty_when_nothing_
     assert make["obstacles"](publishers.View(blind(scene), HEADER, OutputConfig())) is None
     assert make["clearing"](publishers.View(blind(scene), HEADER, OutputConfig())) is None
     high = OutputConfig(obstacle_min_height_m=9.0, obstacle_max_height_m=10.0)
-    nothing = make["obstacles"](publishers.View(scene, HEADER, high))
+    nothing = make["obstacles"](publishers.View(dataclasses.replace(scene, hidden=None), HEADER, high))
     assert isinstance(nothing, PointCloud2) and nothing.width == 0
     assert make["obstacles"](publishers.View(scene, HEADER, OutputConfig())).width > 50
+
+
+def test_clearing_is_withheld_when_an_object_could_stand_unseen(scene):
+    """What stands before a hole in the view is still an obstacle; what is seen around it clears nothing."""
+    make = {output.topic: output.make for output in publishers.OUTPUTS}
+    hidden = HiddenSpace(0.4, "in the middle", 0.3)
+    unsure = dataclasses.replace(without_objects(scene), status=SceneStatus.CANNOT_TELL, hidden=hidden)
+    assert make["clearing"](publishers.View(unsure, HEADER, OutputConfig())) is None
+    assert make["obstacles"](publishers.View(unsure, HEADER, OutputConfig())).width > 50
+    high = OutputConfig(obstacle_min_height_m=9.0, obstacle_max_height_m=10.0)
+    assert make["obstacles"](publishers.View(unsure, HEADER, high)) is None
 
 
 def test_objects_message_says_what_the_scene_says(scene):
@@ -206,7 +217,7 @@ def test_predicted_object_has_no_mask_and_no_made_up_numbers(scene):
 def test_cannot_tell_differs_from_no_objects(scene):
     message = objects_message(blind(scene), HEADER)
     assert message.status == message.CANNOT_TELL and message.reason == "it is dark"
-    message = objects_message(dataclasses.replace(scene, objects=(), status=SceneStatus.NO_OBJECTS), HEADER)
+    message = objects_message(dataclasses.replace(scene, objects=(), status=SceneStatus.NO_OBJECTS, reason=""), HEADER)
     assert message.status == message.NO_OBJECTS and message.reason == ""
 
 
