@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from semantic_stereo_ros.config import Choice, PipelineConfig
 from semantic_stereo_ros.fusion.free_space import hidden_space
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.geometry.box_projection import prompts_in_image
+from semantic_stereo_ros.geometry.row_watch import RowErrorTrend
 from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module
 from semantic_stereo_ros.segmentation.base import PromptableBackend, SegmentationBackend
@@ -157,10 +159,19 @@ class StereoStage(BackendStage[StereoBackend]):
 
     name = "stereo"
 
+    def __init__(self, config: PipelineConfig) -> None:
+        super().__init__(config)
+        self._row_error = RowErrorTrend()
+
     def __call__(self, frame: StereoFrame) -> Disparity:
-        """Match one pair. Raises what the backend raises for a frame it cannot match."""
+        """Match one pair, and tell how well its rows are aligned. Raises what the backend raises for a frame it cannot match."""
         self._begin(frame)
-        return self._backend(frame)
+        disparity = self._backend(frame)
+        return replace(disparity, row_error_px=self._row_error(frame, disparity))
+
+    def _forget(self, reason: str) -> None:
+        super()._forget(reason)
+        self._row_error = RowErrorTrend()
 
 
 class SegmentationStage(BackendStage[SegmentationBackend]):

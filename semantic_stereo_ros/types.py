@@ -215,6 +215,7 @@ class Disparity:
     min_px, max_px: the searched range; rig: the rig of these pixels.
     beyond: (H, W) bool, unknown pixels where something nearer than the searched range is seen (nearer than bf / (max_px + doffs)), or
     None where the backend cannot tell. False says nothing.
+    row_error_px: how far the rows of the pair are apart (geometry.row_watch), which tells how well the rig is calibrated; None = unknown.
     """
 
     disparity_px: np.ndarray
@@ -224,6 +225,7 @@ class Disparity:
     min_px: float = 0.0
     max_px: float = 128.0
     beyond: np.ndarray | None = None
+    row_error_px: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("disparity_px", "sigma_px", "confidence"):

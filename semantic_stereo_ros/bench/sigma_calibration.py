@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.fusion.measure import Config, measure
 from semantic_stereo_ros.metrics import match_instances, sigma_coverage
-from semantic_stereo_ros.registry import backend_module
+from semantic_stereo_ros.stages import SegmentationStage, StereoStage
 from semantic_stereo_ros.synthetic import random_sequence
 from semantic_stereo_ros.types import Segmentation
 
@@ -28,15 +29,13 @@ def collect(seeds: Iterable[int], config: Config | None = None, *, true_masks: b
 
     One frame per seed through the sgbm and geometric backends with their defaults; true_masks: the scene's own masks instead.
     """
-    stereo_module, segmentation_module = backend_module("stereo", "sgbm"), backend_module("segmentation", "geometric")
+    chosen = from_flat({"stereo.backend": "sgbm", "segmentation.backend": "geometric"})
     rows: list[list[list[float]]] = []
     for seed in seeds:
         synthetic = random_sequence(seed)[0]
-        matcher, segmenter = stereo_module.Backend(stereo_module.Config()), segmentation_module.Backend(segmentation_module.Config())
-        matcher.load()
-        segmenter.load()
-        disparity = matcher(synthetic.frame)
-        segmentation = Segmentation.from_labels(synthetic.instance_ids) if true_masks else segmenter(synthetic.frame, disparity)
+        disparity = StereoStage(chosen)(synthetic.frame)
+        found = SegmentationStage(chosen)(synthetic.frame, disparity)
+        segmentation = Segmentation.from_labels(synthetic.instance_ids) if true_masks or found is None else found
         measured = {m.label: m for m in measure(disparity, segmentation, config, boxes=False)}
         truth = {o.object_id: o for o in synthetic.visible_objects}
         for match in match_instances(segmentation.labels, synthetic.instance_ids):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.fusion.label_statistics import LabelRuns, Samples, draw_pixels, inside_rim, row_counts, row_quantiles
-from semantic_stereo_ros.fusion.sigma import ObjectSpread, sigmas_px
+from semantic_stereo_ros.fusion.sigma import ObjectSpread, rig_doubt, sigmas_px
 from semantic_stereo_ros.fusion.smoothing import fit_surfaces, smooth
 from semantic_stereo_ros.types import Disparity, StereoRig
 
@@ -208,6 +208,7 @@ def _spread(
         fallback=pixels.fallback,
         beyond_view=_share_beyond_view(runs, near_px),
         beyond_range_px=(1.0 - pixels.valid_fraction) * disparity.max_px * reaches_end,
+        rig_doubt=np.full(len(used), rig_doubt(disparity.row_error_px)),
     )
 
 

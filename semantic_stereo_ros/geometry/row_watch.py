@@ -6,6 +6,7 @@ The cost does not grow with the image: corners are chosen on a coarse grid, and 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,7 @@ _CELLS = (8, 10)  # rows, columns: one corner of each at most
 _CORNER_PIXELS = 40_000
 _HALF, _REACH_X, _REACH_Y = 7, 2, 6
 _MIN_SCORE = 0.8
+_PERIOD, _REMEMBERED = 10, 5
 _MIN_CORNER = 0.02  # of the strongest corner's smaller eigenvalue
 
 
@@ -49,6 +51,23 @@ def measure_rows(frame: StereoFrame, disparity: Disparity) -> RowError:
         return RowError(len(dy))
     size = np.abs(dy)
     return RowError(len(dy), float(np.median(size)), float(np.percentile(size, 90)), float(np.median(dy)))
+
+
+class RowErrorTrend:
+    """The row error of a stream: the median of the last measurements, one every _PERIOD frames."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._recent: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def __call__(self, frame: StereoFrame, disparity: Disparity) -> float | None:
+        """px; None while no frame has shown enough corners."""
+        if self._frames % _PERIOD == 0:
+            found = measure_rows(frame, disparity)
+            if found.known:
+                self._recent.append(found.median_abs_px)
+        self._frames += 1
+        return float(np.median(self._recent)) if self._recent else None
 
 
 def _corners(frame: StereoFrame, disparity: Disparity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.bench.sigma_calibration import QUANTITIES, run
-from semantic_stereo_ros.fusion.sigma import ObjectSpread, sigmas_px
+from semantic_stereo_ros.fusion.sigma import USUAL_ROW_ERROR_PX, ObjectSpread, rig_doubt, sigmas_px
 
 
 def test_more_than_half_of_the_errors_lie_within_one_sigma():
@@ -16,18 +16,18 @@ def test_more_than_half_of_the_errors_lie_within_one_sigma():
 
 @pytest.mark.long
 def test_sigma_covers_in_every_range_bin_and_beats_a_constant_relative_one():
-    """Per bin the bar of 55 to 80 % is widened by two standard deviations of so few objects."""
+    """On perfect rigs, so a little cautious: 55 to 85 %, per bin widened by two standard deviations of so few objects."""
     for row in run(range(3000, 3045)):
         if row["bin"] == "all":
             assert row["count"] >= 200
             assert row["nll"] < row["relative_nll"], row
         chance = 2.0 * (0.68 * 0.32 / row["count"]) ** 0.5 if row["bin"] != "all" else 0.0
-        assert 0.55 - chance <= row["within_1"] <= 0.80 + chance, row
+        assert 0.55 - chance <= row["within_1"] <= 0.85 + chance, row
 
 
 def _spread(**changes: float) -> ObjectSpread:
     usual = {"count": 3000, "sigma_px": 0.25, "iqr_px": 0.3, "width_px": 1.5, "near_tail_px": 0.0, "rim_shift_px": 0.02}
-    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_view": 0.0, "beyond_range_px": 0.0}
+    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_view": 0.0, "beyond_range_px": 0.0, "rig_doubt": 0.0}
     return ObjectSpread(**{name: np.array([value], float) for name, value in (usual | changes).items()})
 
 
@@ -41,8 +41,35 @@ def _spread(**changes: float) -> ObjectSpread:
         ("beyond_range_px", 5.0),
         ("count", 60),
         ("sigma_px", 0.6),
+        ("rig_doubt", 1.0),
     ],
 )
 def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
-    """A mask deeper than wide, a near tail, no interior, an object that leaves the common view or the searched range, few pixels, noise."""
+    """A mask deeper than wide, a near tail, no interior, an object that leaves the common view or the range, few pixels, noise, rows apart."""
     assert (sigmas_px(_spread(**{what: value})) > 1.1 * sigmas_px(_spread())).all()
+
+
+def test_rows_tell_how_far_a_rig_is_to_be_trusted():
+    """Nothing is left to doubt within the measurement's noise; rows that were not measured are taken as an ordinary rig's."""
+    assert rig_doubt(0.0) == rig_doubt(0.05) == 0.0
+    assert 0 < rig_doubt(0.08) < rig_doubt(0.1) < rig_doubt(1.0) == 1.0
+    assert rig_doubt(None) == rig_doubt(USUAL_ROW_ERROR_PX) == 1.0
+
+
+def test_sigma_of_real_cells_is_true(real_data):
+    """Squares of one surface, their truth taken as exact: not better than 55 to 80 and 85 % pooled, and in no source far from it."""
+    from semantic_stereo_ros.evaluation.judge import judge
+    from semantic_stereo_ros.evaluation.pool import by_source
+    from semantic_stereo_ros.evaluation.suite import find_cases, read_case
+    from semantic_stereo_ros.pipeline import Pipeline
+
+    pipeline = Pipeline()
+    judged = [judge(pipeline, read_case(folder))[0] for folder in find_cases(real_data("real"))[0]]
+    z = {
+        source: np.array([abs(o.depth_m - o.true_depth_m) / o.sigma_m for j in judgements for o in j.objects["cells"] if o.sigma_m > 0])
+        for source, judgements in by_source(judged).items()
+    }
+    pooled = np.concatenate(list(z.values()))
+    assert len(pooled) > 800 and 0.55 <= np.mean(pooled <= 1) <= 0.8 and np.mean(pooled <= 2) >= 0.85
+    for source, values in z.items():
+        assert len(values) < 40 or 0.4 <= np.mean(values <= 1) <= 0.88, source

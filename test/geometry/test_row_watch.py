@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semantic_stereo_ros.geometry.epipolar import epipolar_health
-from semantic_stereo_ros.geometry.row_watch import MIN_POINTS, measure_rows
+from semantic_stereo_ros.geometry.row_watch import MIN_POINTS, RowErrorTrend, measure_rows
 from semantic_stereo_ros.io.images import read_image
 from semantic_stereo_ros.registry import backend_module
 from semantic_stereo_ros.synthetic import random_sequence
@@ -86,3 +86,13 @@ def test_agrees_with_the_thorough_judge_on_a_real_street(real_data):
         frame = StereoFrame(left, np.roll(right, dy, axis=0), rig)
         found, thorough = measure_rows(frame, stereo(frame)), epipolar_health(frame.left, frame.right)
         assert found.known and found.median_px == pytest.approx(thorough.median_dy_px, abs=0.25)
+
+
+def test_the_trend_is_the_median_of_the_last_measurements(truth):
+    """One frame in ten is measured; a view without corners changes nothing."""
+    trend, disparity = RowErrorTrend(), exact(truth)
+    blank = dataclasses.replace(truth.frame, left=np.zeros_like(truth.frame.left), right_image=np.zeros_like(truth.frame.left))
+    assert trend(blank, disparity) is None
+    told = [trend(lowered(truth.frame, 0.5), disparity) for _ in range(10)]
+    assert told[:9] == [None] * 9 and told[9] == pytest.approx(0.5, abs=0.1)
+    assert [trend(blank, disparity) for _ in range(20)] == [told[9]] * 20
