@@ -45,7 +45,7 @@ def _spread(**changes: float) -> ObjectSpread:
     ],
 )
 def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
-    """A mask deeper than wide, a near tail, no interior, an object that leaves the common view or the range, few pixels, noise, rows apart."""
+    """Deeper than wide, a near tail, no interior, beyond the common view or the range, few pixels, noise, rows apart."""
     assert (sigmas_px(_spread(**{what: value})) > 1.1 * sigmas_px(_spread())).all()
 
 
