@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from semantic_stereo_ros.backend_stage import close_all
 from semantic_stereo_ros.config import PipelineConfig, from_flat
 from semantic_stereo_ros.segmentation.base import SegmentationBackend
-from semantic_stereo_ros.stages import FusionStage, SegmentationStage, StereoStage, close_all, timed
+from semantic_stereo_ros.stages import FusionStage, SegmentationStage, StereoStage, timed
 from semantic_stereo_ros.stereo.base import StereoBackend
 from semantic_stereo_ros.types import Disparity, Measurement, Scene, SceneObject, Segmentation, StereoFrame
 

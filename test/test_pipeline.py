@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from semantic_stereo_ros.backend_stage import check_backends
 from semantic_stereo_ros.checks import ConfigError, ImageError, InputFileError
 from semantic_stereo_ros.config import from_flat
 from semantic_stereo_ros.metrics import match_instances
 from semantic_stereo_ros.pipeline import Pipeline
-from semantic_stereo_ros.stages import check_backends
 from semantic_stereo_ros.synthetic import plane, random_sequence
 from semantic_stereo_ros.types import ObjectState, SceneStatus, Segmentation
 

@@ -16,6 +16,7 @@ import rclpy
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
+from semantic_stereo_ros.backend_stage import check_backends
 from semantic_stereo_ros.checks import InputFileError, MissingDependencyError, SemanticStereoError
 from semantic_stereo_ros.config import PipelineConfig, from_flat, schema
 from semantic_stereo_ros.nodes.health.diagnostics import Diagnostics
@@ -37,7 +38,6 @@ from semantic_stereo_ros.nodes.runtime.parameters import NODE_FLAGS, NodeParamet
 from semantic_stereo_ros.nodes.runtime.ros_logging import Throttle, bridge_logging, unbridge_logging
 from semantic_stereo_ros.nodes.runtime.running_stage import RunningStage, StageT
 from semantic_stereo_ros.nodes.runtime.worker import LatestOnlyWorker
-from semantic_stereo_ros.stages import check_backends
 
 
 @dataclass(frozen=True)
