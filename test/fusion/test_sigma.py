@@ -36,7 +36,8 @@ def test_sigma_covers_in_every_range_bin_and_beats_a_constant_relative_one():
 
 def _spread(**changes: float) -> ObjectSpread:
     usual = {"count": 3000, "sigma_px": 0.25, "iqr_px": 0.3, "width_px": 1.5, "near_tail_px": 0.0, "rim_shift_px": 0.02}
-    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_view": 0.0, "beyond_range_px": 0.0, "rig_doubt": 0.0, "calibration_px": 0.0}
+    usual |= {"valid_fraction": 1.0, "unseen": 0.0, "fallback": 0.0, "beyond_view": 0.0, "beyond_range_px": 0.0, "rig_doubt": 0.0}
+    usual |= {"calibration_px": 0.0}
     return ObjectSpread(**{name: np.array([value], float) for name, value in (usual | changes).items()})
 
 
@@ -55,7 +56,7 @@ def _spread(**changes: float) -> ObjectSpread:
     ],
 )
 def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
-    """A mask deeper than wide, a near tail, no interior, an object that leaves the common view or the range, few pixels, noise, rows apart."""
+    """Deeper than wide, a near tail, no interior, an object that leaves the common view or range, few pixels, noise, a doubtful rig."""
     assert (sigmas_px(_spread(**{what: value})) > 1.1 * sigmas_px(_spread())).all()
 
 
