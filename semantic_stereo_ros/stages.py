@@ -248,7 +248,8 @@ class FusionStage:
         self._last: tuple[Segmentation, SceneStatus, str] | None = None
 
     def load(self) -> None:
-        """Nothing to load."""
+        """Import what the second frame would else wait for."""
+        from scipy.optimize import linear_sum_assignment  # noqa: F401
 
     def measure(self, disparity: Disparity, masks: Segmentation) -> tuple[Measurement, ...]:
         """The distance of every mask with its uncertainty. Raises ImageError when the masks have another size than the disparity."""

@@ -30,7 +30,8 @@ def shifted(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
 
 
 def compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_UNCHANGED)
+    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_UNCHANGED))
 
 
 def kinds(left, right, doffs_px=0.0):
