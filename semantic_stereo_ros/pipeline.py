@@ -39,16 +39,18 @@ class Pipeline:
         self.fusion = FusionStage(self.config)
 
     def load(self) -> None:
-        """Load both backends (weights, libraries). A second call does nothing."""
+        """Load both backends (weights, libraries), and what the second frame would else wait for. A second call does nothing."""
         self.stereo.load()
         self.segmentation.load()
+        self.fusion.load()
 
     def __call__(self, frame: StereoFrame, segmentation: Segmentation | None = None) -> Scene:
         """Process one frame. A given `segmentation` (of the left image's size) replaces the segmentation stage.
 
         Where segmentation.every_n or max_rate_hz leave a frame out, its objects are predicted and its geometry is measured.
         """
-        self.load()
+        self.stereo.load()
+        self.segmentation.load()
         timings_s: dict[str, float] = {}
         with timed(timings_s, "stereo"):
             disparity: Disparity = self.stereo(frame)

@@ -19,6 +19,7 @@ from semantic_stereo_ros.config import PipelineConfig
 from semantic_stereo_ros.fusion.free_space import hidden_space
 from semantic_stereo_ros.fusion.measure import measure
 from semantic_stereo_ros.geometry.box_projection import prompts_in_image
+from semantic_stereo_ros.geometry.epipolar import GOOD_ROW_ERROR_PX
 from semantic_stereo_ros.geometry.row_watch import RowErrorTrend
 from semantic_stereo_ros.prompts import PromptError, PromptSet, check_takes_prompts
 from semantic_stereo_ros.segmentation.base import PromptableBackend, SegmentationBackend
@@ -135,7 +136,8 @@ class FusionStage:
         self._last: tuple[Segmentation, SceneStatus, str] | None = None
 
     def load(self) -> None:
-        """Nothing to load."""
+        """Import what the second frame would else wait for."""
+        from scipy.optimize import linear_sum_assignment  # noqa: F401
 
     def measure(self, disparity: Disparity, masks: Segmentation) -> tuple[Measurement, ...]:
         """The distance of every mask with its uncertainty. Raises ImageError when the masks have another size than the disparity."""
@@ -218,12 +220,13 @@ class FusionStage:
 def _status(
     disparity: Disparity, masks: Segmentation, objects: tuple[SceneObject, ...], hidden: HiddenSpace | None
 ) -> tuple[SceneStatus, str]:
-    """'No objects' is an answer only if the view could be measured, nothing at all was segmented in it and nothing could hide in it."""
+    """'No objects' is an answer only if the view could be measured, nothing at all was segmented in it and nothing could hide in it: not
+    behind an unknown region, and not because the rows that were compared do not belong together."""
     if not disparity.can_tell():
         share = f"only {disparity.known_fraction:.1%} of the pixels have a known disparity"
         return SceneStatus.CANNOT_TELL, f"{share}; check focus, light, rectification and the disparity range"
-    unknown, large = "" if hidden is None else str(hidden), _structures(disparity, masks)
-    beside = [text for text in (large, unknown) if text]
+    unknown, large, rows = "" if hidden is None else str(hidden), _structures(disparity, masks), _rows(disparity)
+    beside = [text for text in (large, unknown, rows) if text]
     if objects:
         return SceneStatus.OK, "; ".join(beside)
     if masks.object_instances:
@@ -232,6 +235,8 @@ def _status(
     if unknown:
         none = f"no object is seen, but {'; '.join(beside)}; check exposure, texture, focus and the disparity range"
         return SceneStatus.CANNOT_TELL, none
+    if rows:
+        return SceneStatus.CANNOT_TELL, f"no object is seen, but {'; '.join(beside)}"
     return (SceneStatus.OK, f"no object is seen, but {large}") if large else (SceneStatus.NO_OBJECTS, "")
 
 
@@ -246,6 +251,14 @@ def _structures(disparity: Disparity, masks: Segmentation) -> str:
     number = sum(item.class_id == CLASS_STRUCTURE for item in masks.instances)
     what = "1 structure too large for an object stands" if number == 1 else f"{number} structures too large for an object stand"
     return f"{what} from {disparity.rig.bf / np.percentile(known, 95):.1f} m on"
+
+
+def _rows(disparity: Disparity) -> str:
+    """What is to be said of the pair's rows: nothing while they are well aligned or unknown."""
+    error_px = disparity.row_error_px
+    if error_px is None or error_px <= GOOD_ROW_ERROR_PX:
+        return ""
+    return f"the rows of the pair are {error_px:.1f} px apart, so that matches are missing or wrong: calibrate the cameras again"
 
 
 @contextmanager

@@ -116,6 +116,18 @@ def test_objects_are_an_answer_and_the_reason_says_what_is_unknown_beside_them(t
     assert scene.status is SceneStatus.OK and len(scene.objects) > 3 and "of the view is unknown" in scene.reason
 
 
+def test_rows_apart_are_said_beside_objects_and_leave_no_view_empty(truth):
+    stage, frame, masks = FusionStage(from_flat()), at(truth, 10.0), Segmentation.from_labels(truth.instance_ids)
+    nothing = Segmentation.from_labels(np.zeros_like(truth.instance_ids))
+    good, bad = (dataclasses.replace(true_disparity(truth), row_error_px=error_px) for error_px in (0.9, 1.6))
+    assert fuse(stage, frame, good, nothing, {}).status is SceneStatus.NO_OBJECTS
+    unsure = fuse(stage, frame, bad, nothing, {})
+    assert unsure.status is SceneStatus.CANNOT_TELL and "no object is seen, but the rows of the pair are 1.6 px apart" in unsure.reason
+    assert "rows" not in fuse(stage, frame, good, masks, {}).reason
+    seen = fuse(stage, frame, bad, masks, {})
+    assert seen.status is SceneStatus.OK and "1.6 px apart" in seen.reason
+
+
 def test_a_structure_is_not_nothing(truth):
     """What is too large for an object is said, with the distance of its near side, and is not 'no objects'."""
     stage, frame, known = FusionStage(from_flat()), at(truth, 10.0), true_disparity(truth)

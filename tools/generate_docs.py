@@ -71,7 +71,8 @@ QUOTED = {
     "stamps": "*what is wrong with them*: a stamp of 0, or left and right drifting apart",
     "frame_refused": "*why*: an encoding, an image size, truncated data, a calibration that cannot be (baseline, NaN, unrectified), TF",
     "pair": "*what the images show*: both the same, left and right exchanged, or rows far apart",
-    "pair_doubt": "*what the images show*: rows somewhat apart, too few points to tell, or disparities beyond the search range",
+    "pair_doubt": "*what the images show*: rows somewhat apart, too few points to tell, disparities beyond the search range, "
+    "or the blocks of hard JPEG compression; or a calibration whose fx and fy differ",
     "cannot_tell": "*why too little of the view could be measured*",
 }
 LEVELS = {OK: "OK", WARN: "WARN", ERROR: "ERROR"}

@@ -37,6 +37,13 @@ class Config:
         0.3, "where an unknown part of the view could hide an object of this width and height, it is not free", unit="m", minimum=0.01
     )
     hidden_range_m: float = option(10.0, "and only this near: the way ahead that must be known", unit="m", minimum=0.1)
+    calibration_sigma_px: float = option(
+        0.0,
+        "standard deviation of an offset that all disparities of the rig may share: set it where doffs or the principal points are nominal",
+        unit="px",
+        minimum=0.0,
+        maximum=20.0,
+    )
     sigma_scale: float = option(1.0, "factor on every reported sigma: above 1 is more cautious", minimum=0.01, maximum=100.0)
 
 
@@ -66,6 +73,7 @@ def measure(
             erode_px=config.erode_px,
             nearest_percentile=config.nearest_percentile,
             sigma_scale=config.sigma_scale,
+            calibration_sigma_px=config.calibration_sigma_px,
         )
         usable = _usable(stats.valid_fraction, runs.pixels, config)
         with_boxes = boxes and config.boxes

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.fusion.label_statistics import LabelRuns, Samples, draw_pixels, inside_rim, row_counts, row_quantiles
-from semantic_stereo_ros.fusion.sigma import ObjectSpread, rig_doubt, sigmas_px
+from semantic_stereo_ros.fusion.sigma import ObjectSpread, calibration_error_px, rig_doubt, sigmas_px
 from semantic_stereo_ros.fusion.smoothing import fit_surfaces, smooth
 from semantic_stereo_ros.types import Disparity, StereoRig
 
@@ -87,7 +87,14 @@ class ObjectStatistics:
 
 
 def object_statistics(
-    disparity: Disparity, labels: np.ndarray, runs: LabelRuns, *, erode_px: int, nearest_percentile: float, sigma_scale: float
+    disparity: Disparity,
+    labels: np.ndarray,
+    runs: LabelRuns,
+    *,
+    erode_px: int,
+    nearest_percentile: float,
+    sigma_scale: float,
+    calibration_sigma_px: float,
 ) -> ObjectStatistics:
     """Distances of n masks with their sigmas. labels: (H, W) uint16, C-contiguous; the numbers: see measure.Config."""
     rig = disparity.rig
@@ -97,7 +104,7 @@ def object_statistics(
     rays = _rays(pixels.samples, rig)
     quantiles = _quantiles(pixels, agreement, runs, rays, sigma_px, 1.0 - nearest_percentile / 100.0)
     used = pixels.core_count * runs.pixels / pixels.samples.count
-    spread = _spread(disparity, labels, runs, pixels, agreement, quantiles, sigma_px, used)
+    spread = _spread(disparity, labels, runs, pixels, agreement, quantiles, sigma_px, used, calibration_sigma_px)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth, nearest = rig.bf / quantiles.median_px, rig.bf / quantiles.near_px
         sigma_of_median_px, sigma_of_near_px = sigmas_px(spread)
@@ -193,6 +200,7 @@ def _spread(
     quantiles: _Quantiles,
     sigma_px: np.ndarray,
     used: np.ndarray,
+    calibration_sigma_px: float,
 ) -> ObjectSpread:
     near_px = agreement.near_end_px - disparity.rig.doffs_px
     reaches_end = near_px > disparity.max_px - RANGE_MARGIN_PX
@@ -209,6 +217,7 @@ def _spread(
         beyond_view=_share_beyond_view(runs, near_px),
         beyond_range_px=(1.0 - pixels.valid_fraction) * disparity.max_px * reaches_end,
         rig_doubt=np.full(len(used), rig_doubt(disparity.row_error_px)),
+        calibration_px=np.full(len(used), calibration_error_px(disparity.row_error_px, calibration_sigma_px)),
     )
 
 

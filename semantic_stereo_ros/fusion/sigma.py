@@ -20,7 +20,8 @@ class ObjectSpread:
     one of the known pixels inside the rim; valid_fraction: 0..1; unseen: unknown pixels around the object per pixel of it; fallback:
     measured without leaving out a rim; beyond_view: how far it may go on beside what both cameras see, per its width;
     beyond_range_px: the searched range times the unknown share of an object that reaches the range's end, else 0; rig_doubt: 0 for a
-    perfectly calibrated rig, 1 for an ordinary one (see `rig_doubt`), the same for all.
+    perfectly calibrated rig, 1 for an ordinary one (see `rig_doubt`), the same for all; calibration_px: what all disparities of the rig
+    may be off by together, the same for all.
     """
 
     count: np.ndarray
@@ -35,6 +36,7 @@ class ObjectSpread:
     beyond_view: np.ndarray
     beyond_range_px: np.ndarray
     rig_doubt: np.ndarray
+    calibration_px: np.ndarray
 
 
 USUAL_ROW_ERROR_PX = 0.15
@@ -50,6 +52,18 @@ def rig_doubt(row_error_px: float | None) -> float:
     """
     error_px = USUAL_ROW_ERROR_PX if row_error_px is None else row_error_px
     return float(min(max(error_px**2 - _ROW_NOISE_PX**2, 0.0) ** 0.5 / _FULL_DOUBT_PX, 1.0))
+
+
+_GOOD_ROWS_PX = 0.3  # what the best real rigs have
+
+
+def calibration_error_px(row_error_px: float | None, calibration_sigma_px: float = 0.0) -> float:
+    """px that the disparities of a pair may be off by together: what the user says, and what rows further apart than a sound rig's say.
+
+    A camera that has turned moves the image along the rows, where no match shows it, about as far as across them.
+    """
+    beyond_px = 0.0 if row_error_px is None else max(row_error_px - _GOOD_ROWS_PX, 0.0)
+    return float(np.hypot(calibration_sigma_px, beyond_px))
 
 
 def terms_px(spread: ObjectSpread) -> np.ndarray:
@@ -72,6 +86,7 @@ def terms_px(spread: ObjectSpread) -> np.ndarray:
             spread.beyond_range_px,
             spread.sigma_px * spread.rig_doubt,
             np.square(spread.sigma_px) * spread.rig_doubt,
+            spread.calibration_px,
         ]
     )
 
@@ -92,6 +107,7 @@ COEFFICIENTS = np.array(
         (0.35, 0.35),  # what lies nearer than the searched range (set, not fitted)
         (0.5, 0.36),  # what the calibration leaves: more of the pixels' own sigma is common to the object,
         (4.9, 3.4),  # and the more, the larger it is (1/px)
+        (1.0, 1.0),  # what the user knows of it, and what rows far apart say
     ]
 )
 

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from semantic_stereo_ros.checks import ImageError, check_array
-from semantic_stereo_ros.types import StereoFrame, as_rgb8
+from semantic_stereo_ros.geometry.jpeg_blocks import MANY_BLOCKS, block_strength
+from semantic_stereo_ros.types import StereoFrame, StereoRig, as_rgb8
 
 MIN_MATCHES = 25
 # Below the first, matching does not suffer; above the second, most of what it answers is wrong.
@@ -21,6 +22,7 @@ _FEATURES = (1500, 3000)
 _WORK_PIXELS = 1_000_000
 _ROW_SEARCH, _COLUMN_SEARCH = 0.12, 0.4
 _LARGEST_SLOPE = 0.15
+_SQUARE_PIXELS = 0.05  # by which fx and fy of a real camera may differ
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class EpipolarHealth:
 @dataclass(frozen=True)
 class Finding:
     """message: one sentence. kind: 'identical', 'swapped' or 'unrectified' when fatal (the results would be wrong); 'row_error',
-    'behind_infinity', 'negative' or 'unknown' when it is only worth saying."""
+    'behind_infinity', 'negative', 'range', 'blocks', 'focal' or 'unknown' when it is only worth saying."""
 
     kind: str
     message: str
@@ -103,15 +105,31 @@ def epipolar_health(left: np.ndarray, right: np.ndarray, doffs_px: float = 0.0) 
 
 
 def check_pair(frame: StereoFrame, searched_to_px: float | None = None, max_row_error_px: float = MAX_ROW_ERROR_PX) -> tuple[Finding, ...]:
-    """What is wrong with a rectified pair, in sentences; empty when it is healthy, or when there is no right image.
+    """What is wrong with a rectified pair, in sentences; empty when it is healthy. Without a right image only its calibration is judged.
 
     searched_to_px: the stereo stage's largest disparity.
     """
+    doubts = _focal_lengths(frame.rig)
     if frame.right_image is None:
-        return ()
+        return doubts
     if np.array_equal(frame.left, frame.right):
         return (Finding("identical", "left and right are the same image: check the paths or topics of the two cameras", fatal=True),)
-    return findings(epipolar_health(frame.left, frame.right, frame.rig.doffs_px), searched_to_px, max_row_error_px)
+    health = epipolar_health(frame.left, frame.right, frame.rig.doffs_px)
+    return findings(health, searched_to_px, max_row_error_px) + _blocks(frame) + doubts
+
+
+def _focal_lengths(rig: StereoRig) -> tuple[Finding, ...]:
+    if abs(rig.fy / rig.fx - 1.0) <= _SQUARE_PIXELS:
+        return ()
+    text = f"the calibration says fx = {rig.fx:g} px and fy = {rig.fy:g} px, but the pixels of nearly every camera are square"
+    return (Finding("focal", f"{text}; if one is wrong, so are heights and the ground, or all distances: calibrate again", fatal=False),)
+
+
+def _blocks(frame: StereoFrame) -> tuple[Finding, ...]:
+    if max(block_strength(frame.left), block_strength(frame.right)) <= MANY_BLOCKS:
+        return ()
+    text = "the images show the blocks of hard JPEG compression, which look like objects and mislead the matching"
+    return (Finding("blocks", f"{text}; let the cameras compress less (a quality of 80 or more), or not at all", fatal=False),)
 
 
 def findings(

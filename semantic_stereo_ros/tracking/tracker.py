@@ -28,8 +28,6 @@ class Tracker:
     """One stream's objects. Call it once per frame, in order of time; not thread-safe."""
 
     def __init__(self, config: Config | None = None) -> None:
-        from scipy.optimize import linear_sum_assignment  # noqa: F401  (imported here, so that the first frame does not wait)
-
         self.reconfigure(config if config is not None else Config())
         self._forget()
 

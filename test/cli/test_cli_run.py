@@ -205,6 +205,21 @@ def test_a_rate_or_scale_without_an_end_is_refused():
         assert result.returncode == 2 and option in result.stderr and "Traceback" not in result.stderr
 
 
+def test_what_is_doubtful_in_a_pair_or_its_calibration_is_said_and_measured_all_the_same(scene, tmp_path):
+    folder, sequence = scene
+    pair = [tmp_path / f"{side}.jpg" for side in ("left", "right")]
+    for path in pair:
+        image = cv2.imread(str(folder / path.stem / "0000.png"))
+        assert image is not None and cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 15])
+    rig = sequence.rig
+    k = tmp_path / "K.txt"
+    k.write_text(f"{rig.fx} 0 {rig.cx} 0 {rig.fy / 2} {rig.cy} 0 0 1\n{rig.baseline_m}\n", encoding="utf-8")
+    result = semantic_stereo("run", *pair, "-c", k, "-o", tmp_path / "out", "--quiet")
+    assert result.returncode == 0 and (tmp_path / "out/fusion/objects.json").is_file()
+    assert "warning: the images show the blocks of hard JPEG compression" in result.stderr
+    assert f"warning: the calibration says fx = {rig.fx:g} px and fy = {rig.fy / 2:g} px" in result.stderr
+
+
 def test_bad_files_are_answered_with_one_sentence(scene, tmp_path):
     folder, _ = scene
     left, right, k = folder / "left/0000.png", folder / "right/0000.png", folder / "K.txt"

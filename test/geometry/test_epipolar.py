@@ -11,10 +11,11 @@ import pytest
 from semantic_stereo_ros.checks import ImageError
 from semantic_stereo_ros.geometry.calibration import CameraModel
 from semantic_stereo_ros.geometry.epipolar import EpipolarHealth, _agreeing, check_pair, epipolar_health, findings
+from semantic_stereo_ros.geometry.jpeg_blocks import MANY_BLOCKS, block_strength
 from semantic_stereo_ros.geometry.rectification import Rectifier, StereoCalibration
 from semantic_stereo_ros.io.calibration_files import load_calibration
 from semantic_stereo_ros.io.images import read_image
-from semantic_stereo_ros.types import StereoFrame, StereoRig
+from semantic_stereo_ros.types import Measured, StereoFrame, StereoRig
 
 
 def texture(seed: int = 0, shape: tuple[int, int] = (400, 600)) -> np.ndarray:
@@ -26,6 +27,11 @@ def texture(seed: int = 0, shape: tuple[int, int] = (400, 600)) -> np.ndarray:
 def shifted(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
     move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     return cv2.warpAffine(image, move, image.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_UNCHANGED))
 
 
 def kinds(left, right, doffs_px=0.0):
@@ -111,6 +117,37 @@ def test_check_pair_says_it_in_one_sentence():
     assert finding.fatal and "not rectified" in finding.message and "6.0 px" in finding.message
     assert "swapped" in check_pair(StereoFrame(shifted(left, -12, 0), left, rig))[0].message
     assert check_pair(StereoFrame(left, left, rig))[0].kind == "identical"
+
+
+def pair_kinds(left, right, fy=500.0):
+    return [finding.kind for finding in check_pair(StereoFrame(left, right, StereoRig((600, 400), 500.0, fy, 300, 200, 0.1)))]
+
+
+def test_hard_compression_is_said():
+    """Of either image, in colour too; the compression that cameras usually do is no cause."""
+    left, right = texture(), shifted(texture(), -12.0, 0.0)
+    assert pair_kinds(left, right) == []
+    assert pair_kinds(compressed(left, 90), compressed(right, 90)) == []
+    assert pair_kinds(compressed(left, 10), right) == pair_kinds(left, compressed(right, 10)) == ["blocks"]
+    colour = np.repeat(compressed(left, 10)[..., None], 3, axis=2)
+    assert pair_kinds(colour, np.repeat(right[..., None], 3, axis=2)) == ["blocks"]
+
+
+def test_a_fence_shows_no_blocks():
+    """Bars as far apart as the blocks are have no horizontal borders; a flat image and one of few pixels have none at all."""
+    fence = np.tile(np.repeat(np.array([40, 200], np.uint8), 4), (400, 75))
+    assert block_strength(fence) == block_strength(np.full((400, 600), 90, np.uint8)) == block_strength(fence[:20, :20]) == 0.0
+    board = ((np.indices((400, 600)) // 8).sum(axis=0) % 2 * 200).astype(np.uint8)
+    assert block_strength(board) > MANY_BLOCKS
+
+
+def test_focal_lengths_that_no_camera_has_are_said():
+    left, right = texture(), shifted(texture(), -12.0, 0.0)
+    assert pair_kinds(left, right, fy=515.0) == []
+    assert pair_kinds(left, right, fy=250.0) == ["focal"]
+    measured = Measured(depth_m=np.ones((400, 600), np.float32))
+    alone = StereoFrame(left, None, StereoRig((600, 400), 500.0, 250.0, 300, 200, 0.1), measured=measured)
+    assert [finding.kind for finding in check_pair(alone)] == ["focal"]
 
 
 def test_different_sizes():

@@ -144,7 +144,7 @@ MESSAGES: dict[str, Entry] = {
     "no_prompts": Entry(WARN, "prompts were not taken: {error}", "mend what the sentence names and send them again", quotes=True),
     # the pair and the scene
     "pair": Entry(ERROR, "{text}", "exchange, rectify or calibrate the cameras as the sentence says", quotes=True),
-    "pair_doubt": Entry(WARN, "{text}", "exchange, rectify or calibrate the cameras as the sentence says", quotes=True),
+    "pair_doubt": Entry(WARN, "{text}", "mend the cameras, their calibration or their compression as the sentence says", quotes=True),
     "rows": Entry(
         WARN,
         "the rows of the pair are {error:.1f} px apart (median of {points} points), more than diagnostics.good_row_error_px = {maximum:g}",
