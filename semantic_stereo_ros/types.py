@@ -239,6 +239,11 @@ class Disparity:
         return self.disparity_px + self.rig.doffs_px > 0
 
     @property
+    def searched_to_px(self) -> float | None:
+        """The end of the searched range where nobody looks beyond it; None where the backend does (`beyond`), and says so."""
+        return self.max_px if self.beyond is None else None
+
+    @property
     def known_fraction(self) -> float:
         """Share of the pixels that are valid, 0..1."""
         return float(np.count_nonzero(self.valid)) / self.disparity_px.size

@@ -10,6 +10,8 @@ from semantic_stereo_ros import config
 from semantic_stereo_ros.options import Option
 from semantic_stereo_ros.registry import STAGES_WITH_BACKENDS, backend_module, backend_names
 
+OPTIONS_WIDTH = 150  # of a line; keys stay whole, so that they can be searched for
+
 
 def backends(
     options: bool = typer.Option(False, "--options", "-o", help="List every parameter: key, default, range, unit, meaning."),
@@ -19,6 +21,8 @@ def backends(
     Choose with --stereo NAME and --segmentation NAME, set parameters with --set key=value or --config FILE.
     """
     console = Console()
+    if options and (not console.is_terminal or console.width < OPTIONS_WIDTH):
+        console = Console(width=OPTIONS_WIDTH)
     console.print(_options_table() if options else _backends_table())
 
 
@@ -36,9 +40,11 @@ def _backends_table() -> Table:
 
 
 def _options_table() -> Table:
-    table = Table(title="Parameters (--set key=value, YAML, or ROS parameters)")
-    for column in ("key", "default", "allowed", "unit", "changes while running", "meaning"):
-        table.add_column(column, overflow="fold")
+    table = Table(title="Parameters (--set key=value, YAML, or ROS parameters; live: changes while running)")
+    table.add_column("key", no_wrap=True)
+    for column in ("default", "allowed", "unit", "live"):
+        table.add_column(column, overflow="fold", max_width=14)
+    table.add_column("meaning", min_width=30)
     for key, option in config.schema().items():
         table.add_row(key, str(option.default), allowed(option), option.unit, "yes" if option.dynamic else "no", option.description)
     return table

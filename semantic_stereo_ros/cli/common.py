@@ -36,12 +36,19 @@ def build_config(stereo: str | None, segmentation: str | None, assignments: Sequ
     return config.from_flat(values)
 
 
-def report_findings(scene: Scene, unchecked: bool = False) -> None:
-    """Judge a pair's rows, sides and range: doubts go to stderr, what makes every distance wrong is an ImageError (unless unchecked)."""
-    for finding in check_pair(scene.frame, scene.disparity.max_px):
+def report_findings(scene: Scene, notes: Sequence[str] = (), unchecked: bool = False) -> None:
+    """Judge a pair's rows, sides and range: doubts and the backends' notes go to stderr, what makes every distance wrong is an ImageError
+    (unless unchecked)."""
+    for finding in check_pair(scene.frame, scene.disparity.searched_to_px):
         if finding.fatal and not unchecked:
             raise ImageError(f"{finding.message} (--unchecked measures it all the same)")
-        Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(finding.message)}", highlight=False)
+        _warn(finding.message)
+    for note in notes:
+        _warn(note)
+
+
+def _warn(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(text)}", highlight=False)
 
 
 def progress_bar(quiet: bool = False) -> Progress:

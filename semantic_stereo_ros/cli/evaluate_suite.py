@@ -19,7 +19,7 @@ from semantic_stereo_ros.evaluation.suite import CaseFolder, Skipped, find_cases
 from semantic_stereo_ros.io.paths import output_directory
 from semantic_stereo_ros.pipeline import Pipeline
 
-WIDTH = 100  # of a line in a file or a pipe
+WIDTH = 100  # of a line; a narrower terminal wraps it rather than losing a figure
 
 
 def evaluate_suite(suite: Path, config: PipelineConfig, only: Sequence[str], output: Path | None) -> None:
@@ -66,7 +66,7 @@ def _judge_all(
 
 def _print(report: Report) -> None:
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal or console.width < WIDTH:
         console = Console(width=WIDTH)
     for grid in grids(report):
         console.print(grid.rich())

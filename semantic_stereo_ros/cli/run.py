@@ -102,7 +102,7 @@ def run(
                     pipeline.segmentation.set_prompts(given_prompts.at(frame))
                 scene = pipeline(frame, given)
                 if first:
-                    common.report_findings(scene, unchecked)
+                    common.report_findings(scene, pipeline.notes(), unchecked)
                 writer.write(scene, name)
                 progress.update(task, advance=1, note=_note(scene))
     finally:
@@ -124,7 +124,8 @@ def _measured(disparity: Optional[str], depth: Optional[str], scale: Optional[fl
 
 
 def _note(scene: Scene) -> str:
-    return f"{len(scene.objects)} objects, {sum(scene.timings_s.values()) * 1e3:.0f} ms"
+    objects = "1 object" if len(scene.objects) == 1 else f"{len(scene.objects)} objects"
+    return f"{objects}, {sum(scene.timings_s.values()) * 1e3:.0f} ms"
 
 
 def _summarise(scene: Scene, directory: Path) -> None:

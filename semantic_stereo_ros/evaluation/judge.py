@@ -101,7 +101,7 @@ def judge(pipeline: Pipeline, case: Case) -> tuple[Judgement, Scene]:
         objects["true masks"] = _judged(case, true_masks, _measure(pipeline, scene, true_masks))
         matches = match_instances(scene.segmentation.labels, case.instance_ids)
     own = len(scene.segmentation.object_instances)
-    findings = tuple(finding.message for finding in check_pair(scene.frame, scene.disparity.max_px))
+    findings = tuple(finding.message for finding in check_pair(scene.frame, scene.disparity.searched_to_px))
     not_judged = own - len(objects["own masks"])
     return Judgement(case.folder, _pixels(case, scene), objects, matches, own, not_judged, findings, scene.timings_s), scene
 

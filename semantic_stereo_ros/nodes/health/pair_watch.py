@@ -39,6 +39,6 @@ class PairWatch:
         period_s = min(RECHECK_S, inputs.health_period_s) if health.pair_findings else inputs.health_period_s
         if lost or now_s >= self._check_s + period_s:
             self._check_s = now_s
-            health.pair_findings = check_pair(frame, disparity.max_px)
+            health.pair_findings = check_pair(frame, disparity.searched_to_px)
             for finding in health.pair_findings:
                 self._say(finding.message)

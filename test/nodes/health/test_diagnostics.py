@@ -133,7 +133,7 @@ def test_a_camera_that_moved_is_noticed_and_its_return_too(patient, rows, words,
 
 def test_a_covered_lens_is_named(patient):
     dark = dataclasses.replace(patient.frame, right_image=cv2.GaussianBlur(patient.frame.right, (0, 0), 40))
-    patient.play(patient.said("of the view is unknown"), "the blind view", dark)
+    patient.play(patient.said("of the pixels have a known disparity"), "the blind view", dark)
     patient.play(patient.well(), "a healthy node again")
 
 
