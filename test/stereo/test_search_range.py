@@ -232,3 +232,14 @@ def test_the_range_of_a_real_drive_changes_seldom(real_data):
     stream = backend()
     ranges = [searched(stream(frame)) for frame, _ in open_pairs(folder / "image_l", folder / "image_r", folder / "calib.txt")]
     assert sum(a != b for a, b in itertools.pairwise(ranges)) <= 3
+
+
+def test_the_log_says_which_range_is_searched(caplog):
+    caplog.set_level("INFO", logger="semantic_stereo_ros")
+    scene = plane(2.0, size_wh=(320, 240))
+    backend = Backend(Config())
+    backend(scene.frame)
+    backend(scene.frame)
+    (said,) = [record.getMessage() for record in caplog.records if "are searched" in record.getMessage()]
+    least, most = (int(word) for word in said.split() if word.lstrip("-").isdigit())
+    assert least < scene.disparity_px.min() and scene.disparity_px.max() < most

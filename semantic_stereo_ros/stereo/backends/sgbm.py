@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from semantic_stereo_ros.stereo.refine import (
 from semantic_stereo_ros.stereo.search_range import OutOfRange, RangeFinder, Span, limits_of
 from semantic_stereo_ros.stereo.uncertainty import CONSTANT_SIGMA_PX, sigma_and_confidence
 from semantic_stereo_ros.types import Disparity, StereoFrame, StereoRig
+
+logger = logging.getLogger(__name__)
 
 AUTOMATIC_MIN_DISPARITY = -10000
 AUTOMATIC_NUM_DISPARITIES = 0
@@ -250,6 +253,7 @@ class _Matching:
         """From now on match these disparities; a range that is new takes new buffers."""
         if searched == self._searched:
             return
+        logger.info("disparities from %.0f to %.0f px are searched", searched.least_px, searched.most_px)
         height, width = self.rig.shape
         least, most = round(searched.least_px), round(searched.most_px)
         before, after = max(most, 0), max(-least, 0) + MIRRORED_COLUMNS
