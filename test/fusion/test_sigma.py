@@ -60,6 +60,12 @@ def test_what_makes_a_measurement_doubtful_widens_both_sigmas(what, value):
     assert (sigmas_px(_spread(**{what: value})) > 1.1 * sigmas_px(_spread())).all()
 
 
+def test_calibration_counts_for_more_where_the_pixels_are_unsure():
+    """What a doubtful rig adds grows faster than the pixels' own sigma."""
+    added = [np.sqrt(sigmas_px(_spread(sigma_px=s, rig_doubt=1.0)) ** 2 - sigmas_px(_spread(sigma_px=s)) ** 2) for s in (0.2, 0.4)]
+    assert (added[1] > 2.5 * added[0]).all()
+
+
 def test_rows_tell_how_far_a_rig_is_to_be_trusted():
     """Nothing is left to doubt within the measurement's noise; rows that were not measured are taken as an ordinary rig's."""
     assert rig_doubt(0.0) == rig_doubt(0.05) == 0.0

@@ -312,3 +312,13 @@ def test_right_columns_are_answered_whatever_the_offset():
     assert 0 < scene.disparity_px.min() < 10
     for searched in ({}, {"min_disparity_px": -20, "num_disparities": 64}):
         assert np.isfinite(match(scene.frame, **searched).disparity_px[20:-20, -18:-2]).mean() > 0.95
+
+
+def test_small_regions_that_stand_apart_are_unknown():
+    noisy = random_sequence(43, noise_sigma=6.0)[0].frame
+
+    def small_regions(**options) -> int:
+        known = np.isfinite(match(noisy, **options).disparity_px).astype(np.uint8)
+        return int((cv2.connectedComponentsWithStats(known, connectivity=4)[2][1:, cv2.CC_STAT_AREA] <= 100).sum())
+
+    assert small_regions() == 0 < small_regions(speckle_size=0)
