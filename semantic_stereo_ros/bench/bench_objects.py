@@ -212,12 +212,13 @@ def run(repeats: int = 30) -> dict[str, Any]:
     return result
 
 
-def _errors(scenes: list[ObjectScene], candidates: dict[str, Callable[[ObjectScene], np.ndarray]]) -> dict[str, dict[str, float]]:
-    """90th percentile of the relative error of depth and nearest over the objects of all scenes."""
+def _errors(scenes: list[ObjectScene], candidates: dict[str, Callable[[ObjectScene], np.ndarray]]) -> dict[str, dict[str, float | int]]:
+    """90th percentile of the relative error of depth and nearest over the answered objects of all scenes, and how many have no answer."""
     errors = {}
     for name in ("label_map", "mask_median", "box_median", "density_bounds"):
         numbers = np.concatenate([candidates[name](scene)[:, :2] for scene in scenes])
         truth = np.concatenate([np.stack([s.true_depth_m, s.true_nearest_m], axis=1) for s in scenes])
-        depth, nearest = np.percentile(np.abs(numbers / truth - 1.0), 90, axis=0)
-        errors[name] = {"depth": float(depth), "nearest": float(nearest)}
+        answered = np.isfinite(numbers).all(axis=1)
+        depth, nearest = np.percentile(np.abs(numbers[answered] / truth[answered] - 1.0), 90, axis=0)
+        errors[name] = {"depth": float(depth), "nearest": float(nearest), "unanswered": int((~answered).sum())}
     return errors
