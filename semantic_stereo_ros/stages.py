@@ -138,6 +138,7 @@ class FusionStage:
     def load(self) -> None:
         """Import what the second frame would else wait for."""
         from scipy.optimize import linear_sum_assignment  # noqa: F401
+        from scipy.spatial.transform import Rotation  # noqa: F401  (and no worker thread imports it beside its first frame)
 
     def measure(self, disparity: Disparity, masks: Segmentation) -> tuple[Measurement, ...]:
         """The distance of every mask with its uncertainty. Raises ImageError when the masks have another size than the disparity."""
